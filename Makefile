@@ -1,0 +1,29 @@
+# Every target does its own set-up; nothing here needs root or Docker. `make help` lists them.
+SHELL := /bin/bash
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench generate lock clean
+
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.ready: requirements.lock pyproject.toml
+	@test -x $(PY) || { echo "creating .venv"; python3 -m venv .venv; }
+	@echo "installing the locked packages"
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: .venv/.ready ## format, lint, types, import contracts, generated files up to date
+	@.venv/bin/ruff format --check -q operator tests
+	@.venv/bin/ruff check -q operator tests
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m strategyrollout.api.generate --check
+
+generate: .venv/.ready ## write the CRDs and the API reference anew from the models
+	@$(PY) -m strategyrollout.api.generate
+
+lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	@uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header -o requirements.lock

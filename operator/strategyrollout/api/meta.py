@@ -1,0 +1,47 @@
+"""Names that users, tools and other parts of the product know us by; the single place where they are spelt."""
+
+from typing import Final
+
+GROUP: Final = "strategyrollout.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+# Labels on pods, Services and every child object. Prometheus relabels the first five into the labels gates use.
+LABEL_ROLLOUT: Final = f"{GROUP}/rollout"
+LABEL_REVISION: Final = f"{GROUP}/revision"
+LABEL_VERSION: Final = f"{GROUP}/version"
+LABEL_ROLE: Final = f"{GROUP}/role"
+LABEL_ROLLOUT_UID: Final = f"{GROUP}/rollout-uid"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "strategyrollout"
+
+# `role` is the part a pod was started for; it never changes during a pod's life (conformance 36 is a later issue).
+ROLE_STRATEGY: Final = "strategy"
+ROLE_ROUTER: Final = "router"
+
+ANNOTATION_VERSION: Final = f"{GROUP}/version"  # exact SemVer; the label has `_` for `+`
+ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"
+ANNOTATION_RESUME: Final = f"{GROUP}/resume"
+ANNOTATION_PROMOTE: Final = f"{GROUP}/promote"
+ANNOTATION_RETRY: Final = f"{GROUP}/retry"
+
+# A consumer's Lease (DESIGN 5). The Lease is named by the pod's UID and carries LABEL_ROLLOUT_UID and LABEL_ROLLOUT.
+ANNOTATION_ACKED: Final = f"{GROUP}/acked-epoch"  # decimal epoch of the table in force at the consumer
+ANNOTATION_EMPTY: Final = f"{GROUP}/in-flight-zero"  # "true": nothing of the frozen ranges is in flight at that epoch
+ANNOTATION_CONSUMER: Final = f"{GROUP}/consumer"  # "Open" or "Closed"; a closed Lease is never reopened
+CONSUMER_OPEN: Final = "Open"
+CONSUMER_CLOSED: Final = "Closed"
+
+# Field managers of server-side apply, one a concern.
+MANAGER_WORKLOAD: Final = "strategyrollout-workload"
+MANAGER_TRAFFIC: Final = "strategyrollout-traffic"
+MANAGER_STATUS: Final = "strategyrollout-status"
+
+BUCKETS: Final = 10_000
+NOBODY: Final = "nobody"  # owner of a range that no revision may serve
+
+
+def label_version(version: str) -> str:
+    """SemVer as a label value: `+` is not allowed there and becomes `_`."""
+    return version.replace("+", "_")[:63]

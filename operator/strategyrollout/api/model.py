@@ -1,0 +1,39 @@
+"""The one base of all API models: frozen, camelCase outside, snake_case inside, unknown fields refused.
+
+Kept apart so that aliases and strictness are decided once. `Rule` carries a CEL validation next to the field or
+model that it guards; the schema generator copies it into the CRD.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Model(BaseModel):
+    """Frozen value object; equality is by content."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as the API server stores it: camelCase, no nulls."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def rule(
+    expression: str, message: str, *, message_expression: str | None = None, path: str | None = None
+) -> dict[str, str]:
+    """One `x-kubernetes-validations` entry. `message` says what to do, not only what is wrong."""
+    entry = {"rule": expression, "message": message}
+    if message_expression:
+        entry["messageExpression"] = message_expression
+    if path:
+        entry["fieldPath"] = path
+    return entry
+
+
+def rules(*entries: dict[str, str], **extra: Any) -> dict[str, Any]:
+    """`json_schema_extra` that carries CEL rules and other `x-kubernetes-*` keys."""
+    return {"x-kubernetes-validations": list(entries), **extra}
