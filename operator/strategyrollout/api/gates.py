@@ -1,6 +1,6 @@
 """What users write about health: gates of a rollout, and the templates platform teams keep for everyone."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -85,7 +85,11 @@ class TemplateRef(Model):
     name: Name
 
 
-_REFUSED = {"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
+_REFUSED: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
+
+
+def _rollout_and_bake() -> list[When]:
+    return ["Rollout", "Bake"]
 
 
 class Gate(Model):
@@ -107,11 +111,12 @@ class Gate(Model):
     )
     name: Name
     when: list[When] = Field(
-        default_factory=lambda: ["Rollout", "Bake"],
+        default_factory=_rollout_and_bake,
         min_length=1,
         max_length=4,
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="PreTrade: before the first unit of traffic. Rollout: at every step. Bake: after 100 %. Always: for life.",
+        description="PreTrade: before the first unit of traffic. Rollout: at every step. Bake: after 100 %. "
+        "Always: for life.",
     )
     template: TemplateRef | None = None
     params: dict[str, DecimalString] | None = Field(None, max_length=16, description="Numbers for the template.")
@@ -119,7 +124,8 @@ class Gate(Model):
     limit: Limit | None = Field(None, description="Overrides the template's limit.")
     reduce: Reduce | None = Field(
         None,
-        description="How several series of one revision become one judgement. Default Worst: every one must keep the limit.",
+        description="How several series of one revision become one judgement. "
+        "Default Worst: every one must keep the limit.",
     )
     interval: Duration | None = Field(
         None,
@@ -129,7 +135,8 @@ class Gate(Model):
     max_age: Duration | None = Field(None, description="Samples older than this are no data; default 15s.")
     severity: Severity | None = Field(
         None,
-        description="Stop: may revert. Promote: needed to advance, never reverts. Observe: recorded only. Default Stop.",
+        description="Stop: may revert. Promote: needed to advance, never reverts. Observe: recorded only. "
+        "Default Stop.",
     )
     failures: Failures | None = None
     no_data: NoData | None = None

@@ -76,7 +76,7 @@ class Hold(Model):
     min_samples: int | None = Field(None, description="Not supported yet; refused.")
 
 
-_REFUSED_STEP = {"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
+_REFUSED_STEP: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
 
 
 class CanaryStep(Model):
