@@ -68,6 +68,8 @@ class Consumers:
     listed_at: int
     """When the LIST was sent. It says nothing about a Freeze written after that."""
     open: tuple[Consumer, ...] = ()
+    lost_at: int | None = None
+    """When one was last found gone, or retired for it, without having closed its Lease itself."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Observed:
     """False when the object could not be read: then nothing at all is decided about traffic."""
     consumers: Consumers | None = None
     gates: tuple[GateReading, ...] = ()
+    watching_since: int = 0
+    """Since when this process has kept samples for this rollout; before that it cannot tell silence from its own absence."""
     blind_since: int | None = None
     """Since when no query that the rollout's gates need has been answered."""
     requests: tuple[Request, ...] = ()
