@@ -24,6 +24,9 @@ CauseKind = Literal[
 class Range(Model):
     """Buckets `from`..`to` (both included) and who serves them. `next` is set while frozen: nobody serves them."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(rule("self.from <= self.to", "a range goes from its lower bucket to its higher one"))
+    )
     start: int = Field(ge=0, lt=BUCKETS, alias="from")
     end: int = Field(ge=0, lt=BUCKETS, alias="to")
     owner: Owner
@@ -108,7 +111,11 @@ class AssignmentSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("self.epoch > oldSelf.epoch", "epoch must grow with every write: read again and decide anew"),
+            # Writes of metadata alone (finalizers, labels) must pass, or the object could never be deleted.
+            rule(
+                "self == oldSelf || self.epoch > oldSelf.epoch",
+                "epoch must grow with every write: read again and decide anew",
+            ),
             rule("self.rolloutUID == oldSelf.rolloutUID", "rolloutUID may not change"),
             rule(
                 "self.salt == oldSelf.salt && self.algorithm == oldSelf.algorithm", "salt and algorithm may not change"

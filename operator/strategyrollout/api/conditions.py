@@ -23,6 +23,17 @@ class ConditionType(StrEnum):
     BLIND = "Blind"
 
 
+CONDITIONS: dict[ConditionType, str] = {
+    ConditionType.READY: "Nothing is wrong and nothing moves by itself: promoted, holding, baking, paused or blind.",
+    ConditionType.RECONCILING: "Something is moving or starting, within `progressDeadline`.",
+    ConditionType.STALLED: "A person is needed: taken back, invalid, or no progress for `progressDeadline`.",
+    ConditionType.AVAILABLE: "A trusted revision serves, whatever the spec says.",
+    ConditionType.PROMOTED: "The revision asked for has 100 % and its bake is over.",
+    ConditionType.GATES_PASSING: "Every gate in force passes.",
+    ConditionType.BLIND: "Prometheus cannot be asked; nothing advances because of it.",
+}
+
+
 class Reason(StrEnum):
     """Why a condition is what it is. The value is what users see; the sentence is in `REASONS`."""
 

@@ -1,17 +1,32 @@
 """What users write about health: gates of a rollout, and the templates platform teams keep for everyone."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from strategyrollout.api.model import Model, rule, rules
-from strategyrollout.api.scalars import DecimalString, Duration, Name
+from strategyrollout.api.model import Model, Remedy, between, by_key, refused, rule, rules
+from strategyrollout.api.scalars import DecimalString, Duration, Name, ParamName
 
 When = Literal["PreTrade", "Rollout", "Bake", "Always"]
 Reduce = Literal["Worst", "Max", "Min", "Sum"]
 Severity = Literal["Stop", "Promote", "Observe"]
 NoDataAction = Literal["Hold", "Revert", "Continue"]
-LimitText = Annotated[str, Field(max_length=64, pattern=r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?|\{[a-z][a-zA-Z0-9]{0,31}\})$")]
+LimitText = Annotated[
+    str,
+    Field(max_length=64, pattern=r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?|\{[a-z][a-zA-Z0-9]{0,31}\})$"),
+    Remedy(
+        'must be a decimal number in quotes, such as "0.05" (in a template also the name of a parameter: "{limit}")'
+    ),
+]
+LabelName = Annotated[
+    str, Field(max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$"), Remedy("must be the name of a Prometheus label")
+]
+Address = Annotated[
+    str,
+    Field(max_length=512, pattern=r"^https?://\S+$"),
+    Remedy("must be the base URL of a Prometheus, such as http://prometheus.monitoring:9090"),
+]
+Text = Annotated[str, Field(max_length=256)]
 
 
 class Limit(Model):
@@ -40,33 +55,35 @@ class NoData(Model):
     action: NoDataAction = Field(
         "Hold", description="Hold: stay where it is. Revert: take traffic back. Continue: advance without this gate."
     )
-    after: Duration = Field(60_000, description="How long without a usable sample before `action` applies.")
+    after: Duration = Field(
+        60_000,
+        description="How long without a usable sample before `action` applies.",
+        json_schema_extra=between("0s", "24h"),
+    )
 
 
 class SourceLabels(Model):
     """The names under which the query's result carries whom a row is about."""
 
-    namespace: str = Field("namespace", max_length=128)
-    rollout: str = Field("rollout", max_length=128)
-    revision: str = Field("revision", max_length=128)
+    namespace: LabelName = "namespace"
+    rollout: LabelName = "rollout"
+    revision: LabelName = "revision"
 
 
 class Source(Model):
     """Where and how a query is asked. Everything has a default; set what differs on your Prometheus."""
 
-    address: str | None = Field(
-        None, max_length=512, pattern=r"^https?://\S+$", description="Base URL; default: the operator's own setting."
-    )
+    address: Address | None = Field(None, description="Base URL; default: the operator's own setting.")
     labels: SourceLabels = Field(default_factory=SourceLabels)
-    require: dict[str, str] = Field(
+    require: dict[str, Text] = Field(
         default_factory=dict,
         max_length=8,
         description="Labels a row must have with exactly this value; others are dropped.",
     )
-    ignore: list[str] = Field(
+    ignore: list[LabelName] = Field(
         default_factory=list, max_length=8, description="Labels that may differ between duplicates (HA replicas)."
     )
-    headers: dict[str, str] = Field(
+    headers: dict[str, Text] = Field(
         default_factory=dict, max_length=8, description="Sent with each query (tenant ids)."
     )
 
@@ -83,9 +100,6 @@ class TemplateRef(Model):
 
     kind: Literal["GateTemplate", "ClusterGateTemplate"]
     name: Name
-
-
-_REFUSED: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
 
 
 def _rollout_and_bake() -> list[When]:
@@ -128,11 +142,11 @@ class Gate(Model):
         "Default Worst: every one must keep the limit.",
     )
     interval: Duration | None = Field(
-        None,
-        description="How often it is asked; default 5s, least 100ms.",
-        json_schema_extra=rules(rule("duration(self) >= duration('100ms')", "interval must be 100ms or more")),
+        None, description="How often it is asked. Default 5s.", json_schema_extra=between("100ms", "1h")
     )
-    max_age: Duration | None = Field(None, description="Samples older than this are no data; default 15s.")
+    max_age: Duration | None = Field(
+        None, description="Samples older than this are no data. Default 15s.", json_schema_extra=between("100ms", "24h")
+    )
     severity: Severity | None = Field(
         None,
         description="Stop: may revert. Promote: needed to advance, never reverts. Observe: recorded only. "
@@ -140,42 +154,62 @@ class Gate(Model):
     )
     failures: Failures | None = None
     no_data: NoData | None = None
-    compare: dict[str, str] | None = Field(None, json_schema_extra=_REFUSED, description="Not supported yet; refused.")
-    sessions: dict[str, str] | None = Field(None, json_schema_extra=_REFUSED, description="Not supported yet; refused.")
+    compare: dict[str, str] | None = Field(None, json_schema_extra=refused(), description="Not supported yet; refused.")
+    sessions: dict[str, str] | None = Field(
+        None, json_schema_extra=refused(), description="Not supported yet; refused."
+    )
 
 
 class Param(Model):
     """A number that a rollout gives to the template."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9]{0,31}$", max_length=32)]
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule("self.required != has(self.default)", "a parameter is either required: true or has a default")
+        )
+    )
+    name: ParamName
     type: Literal["Decimal"] = "Decimal"
     summary: str = Field("", max_length=256)
     required: bool = False
     default: DecimalString | None = None
 
 
+def _declared(side: str) -> dict[str, str]:
+    return rule(
+        f"!has(self.limit.{side}) || !self.limit.{side}.startsWith('{{')"
+        f" || (has(self.params) && self.params.exists(p, '{{' + p.name + '}}' == self.limit.{side}))",
+        f"limit.{side} names a parameter that params does not declare; add it to params",
+        path=f".limit.{side}",
+    )
+
+
 class GateTemplateSpec(Model):
     """A reusable gate. Its query is asked once for every rollout that uses it."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(rule("!has(self.sessions)", "sessions is not supported yet; remove it"))
+        json_schema_extra=rules(
+            rule("!has(self.sessions)", "sessions is not supported yet; remove it"), *map(_declared, ("above", "below"))
+        )
     )
     summary: str = Field("", max_length=512)
     unit: str = Field("", max_length=32, description="For people: ratio, bps, seconds.")
     params: list[Param] = Field(
         default_factory=list,
         max_length=16,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        json_schema_extra=by_key("name"),
     )
     query: str = Field(min_length=1, max_length=4096)
     source: Source = Field(default_factory=Source)
     limit: Limit
     reduce: Reduce = "Worst"
-    interval: Duration = Field(
-        5_000, json_schema_extra=rules(rule("duration(self) >= duration('100ms')", "interval must be 100ms or more"))
+    interval: Duration = Field(5_000, description="How often it is asked.", json_schema_extra=between("100ms", "1h"))
+    max_age: Duration = Field(
+        15_000, description="Samples older than this are no data.", json_schema_extra=between("100ms", "24h")
     )
-    max_age: Duration = 15_000
     severity: Severity = "Stop"
     failures: Failures = Field(default_factory=Failures)
     no_data: NoData = Field(default_factory=NoData)
-    sessions: dict[str, str] | None = Field(None, json_schema_extra=_REFUSED, description="Not supported yet; refused.")
+    sessions: dict[str, str] | None = Field(
+        None, json_schema_extra=refused(), description="Not supported yet; refused."
+    )

@@ -41,7 +41,26 @@ MANAGER_STATUS: Final = "strategyrollout-status"
 BUCKETS: Final = 10_000
 NOBODY: Final = "nobody"  # owner of a range that no revision may serve
 
+# What the reference prints. Only what people and their tools read or write is listed.
+LABELS: Final = {
+    LABEL_ROLLOUT: "Name of the rollout.",
+    LABEL_REVISION: "Hash of the revision, ten hexadecimal digits.",
+    LABEL_VERSION: "SemVer of the revision, with `_` for `+`, cut at 63 characters.",
+    LABEL_ROLE: f"`{ROLE_STRATEGY}` or `{ROLE_ROUTER}`: the part a pod was started for.",
+    LABEL_ROLLOUT_UID: "UID of the rollout, so that a namesake is never mistaken for it.",
+}
+ANNOTATIONS: Final = {
+    ANNOTATION_VERSION: "On pods and copies: the exact SemVer.",
+    ANNOTATION_ROLLBACK: "On a StrategyRollout: asks for a rollback. The value is the reason; each value acts once.",
+    ANNOTATION_RESUME: "On a StrategyRollout: ends the hold that has no duration. Each new value acts once.",
+    ANNOTATION_PROMOTE: "On a StrategyRollout: goes to 100 % without the remaining steps. Each new value acts once.",
+    ANNOTATION_RETRY: "On a StrategyRollout: lifts the quarantine and tries again. Each new value acts once.",
+    ANNOTATION_CONSUMER: f"On a router's Lease: `{CONSUMER_OPEN}` or `{CONSUMER_CLOSED}`; never reopened.",
+    ANNOTATION_ACKED: "On a router's Lease: epoch of the table in force there.",
+    ANNOTATION_EMPTY: "On a router's Lease: `true` when nothing frozen is in flight at that epoch.",
+}
+
 
 def label_version(version: str) -> str:
     """SemVer as a label value: `+` is not allowed there and becomes `_`."""
-    return version.replace("+", "_")[:63]
+    return version.replace("+", "_")[:63].rstrip("-_.")

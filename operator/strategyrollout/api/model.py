@@ -4,10 +4,13 @@ Kept apart so that aliases and strictness are decided once. `Rule` carries a CEL
 model that it guards; the schema generator copies it into the CRD.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Model(BaseModel):
@@ -37,3 +40,28 @@ def rule(
 def rules(*entries: dict[str, str], **extra: Any) -> dict[str, Any]:
     """`json_schema_extra` that carries CEL rules and other `x-kubernetes-*` keys."""
     return {"x-kubernetes-validations": list(entries), **extra}
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """The sentence a person reads when a string does not have the pattern that stands beside it."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "x-remedy": self.text}
+
+
+def between(least: str, most: str) -> dict[str, Any]:
+    """`json_schema_extra` of a duration that the API server keeps within `least` and `most`, both allowed."""
+    return {"x-between": [least, most]}
+
+
+def refused() -> dict[str, Any]:
+    """`json_schema_extra` of a field that is known and not supported yet: any object, for a rule to refuse in words."""
+    return {"x-replace": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+
+
+def by_key(key: str) -> dict[str, Any]:
+    """`json_schema_extra` of a list whose items are merged, and kept unique, by one of their fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}

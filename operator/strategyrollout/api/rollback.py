@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from strategyrollout.api.model import Model, rule, rules
-from strategyrollout.api.scalars import Name
+from strategyrollout.api.scalars import Name, Target
 
 Outcome = Literal["Running", "Succeeded", "NothingToDo", "Refused"]
 
@@ -19,9 +19,8 @@ class RollbackSpec(Model):
         )
     )
     rollout: Name
-    to: str = Field(
+    to: Target = Field(
         "Previous",
-        max_length=128,
         description="Previous (away from what is being left), a version, or a revision hash.",
     )
     reason: str = Field(min_length=1, max_length=512)

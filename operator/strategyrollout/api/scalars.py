@@ -9,16 +9,26 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
+from strategyrollout.api.model import Remedy
+
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 PERCENT_PATTERN = r"^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)%$"
 DECIMAL_PATTERN = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$"
-SEMVER_PATTERN = (
-    r"^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})"
-    r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
-)
+_NUMBER = r"(0|[1-9][0-9]{0,8})"
+_PRERELEASE = rf"({_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_SEMVER = rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_PRERELEASE}(\.{_PRERELEASE})*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
+SEMVER_PATTERN = rf"^{_SEMVER}$"
 DIGEST_PATTERN = r"^[^@\s]+@sha256:[a-f0-9]{64}$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 REVISION_PATTERN = r"^[a-f0-9]{10}$"
+TARGET_PATTERN = rf"^(Previous|[a-f0-9]{{10}}|{_SEMVER})$"
+HEADER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"
+SERVICE_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+PARAM_PATTERN = r"^[a-z][a-zA-Z0-9]{0,31}$"
+
+_DURATION_REMEDY = "must be a duration such as 250ms, 10s, 5m or 1h30m"
+_PERCENT_REMEDY = "must be a share from 0% to 100% with at most two decimals, such as 10% or 0.25%"
+_DECIMAL_REMEDY = 'must be a decimal number in quotes, such as "0.05"'
 
 _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
@@ -28,7 +38,7 @@ def parse_duration(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str) or not re.match(DURATION_PATTERN, value):
-        raise ValueError("must be a duration such as 250ms, 10s, 5m or 1h30m")
+        raise ValueError(_DURATION_REMEDY)
     return sum(int(n) * _UNIT_MS[u] for n, u in re.findall(r"([0-9]+)(ms|h|m|s)", value))
 
 
@@ -49,21 +59,21 @@ def parse_percent(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str) or not re.match(PERCENT_PATTERN, value):
-        raise ValueError("must be a share from 0% to 100% with at most two decimals, such as 10% or 0.25%")
+        raise ValueError(_PERCENT_REMEDY)
     return int(Decimal(value[:-1]) * 100)
 
 
 def format_percent(basis_points: int) -> str:
     """1250 basis points as `12.5%`."""
-    text = f"{basis_points / 100:.2f}".rstrip("0").rstrip(".")
-    return f"{text}%"
+    whole, hundredths = divmod(basis_points, 100)
+    return f"{whole}.{hundredths:02d}".rstrip("0").rstrip(".") + "%"
 
 
 def _parse_decimal(value: Any) -> Decimal:
     if isinstance(value, Decimal):
         return value
     if not isinstance(value, str) or not re.match(DECIMAL_PATTERN, value):
-        raise ValueError('must be a decimal number in quotes, such as "0.05"')
+        raise ValueError(_DECIMAL_REMEDY)
     return Decimal(value)
 
 
@@ -72,6 +82,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 32}),
+    Remedy(_DURATION_REMEDY),
 ]
 """Milliseconds in Python, `10m` in YAML."""
 
@@ -80,6 +91,7 @@ Percent = Annotated[
     BeforeValidator(parse_percent),
     PlainSerializer(format_percent, return_type=str),
     WithJsonSchema({"type": "string", "pattern": PERCENT_PATTERN, "maxLength": 8}),
+    Remedy(_PERCENT_REMEDY),
 ]
 """Basis points in Python, `12.5%` in YAML."""
 
@@ -88,9 +100,43 @@ DecimalString = Annotated[
     BeforeValidator(_parse_decimal),
     PlainSerializer(lambda d: format(d, "f"), return_type=str),
     WithJsonSchema({"type": "string", "pattern": DECIMAL_PATTERN, "maxLength": 27}),
+    Remedy(_DECIMAL_REMEDY),
 ]
 """`Decimal` in Python, `"0.05"` in YAML."""
 
-SemVer = Annotated[str, StringConstraints(pattern=SEMVER_PATTERN, max_length=128)]
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=63)]
-RevisionHash = Annotated[str, StringConstraints(pattern=REVISION_PATTERN, max_length=10)]
+SemVer = Annotated[
+    str,
+    StringConstraints(pattern=SEMVER_PATTERN, max_length=128),
+    Remedy("must be SemVer such as 2.4.0 or 2.4.0-rc.1: three numbers, no leading v, no leading zeros"),
+]
+Name = Annotated[
+    str,
+    StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=63),
+    Remedy("must be lower-case letters, digits and '-', and begin and end with a letter or a digit"),
+]
+ServiceName = Annotated[
+    str,
+    StringConstraints(pattern=SERVICE_PATTERN, min_length=1, max_length=50),
+    Remedy("must be lower-case letters, digits and '-', begin with a letter and end with a letter or a digit"),
+]
+PortName = Annotated[
+    str,
+    StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=15),
+    Remedy("must be the name of a container port: lower-case letters, digits and '-', such as orders"),
+]
+HeaderName = Annotated[
+    str,
+    StringConstraints(pattern=HEADER_PATTERN, max_length=63),
+    Remedy("must be the name of a request header, such as X-Account-Id"),
+]
+ParamName = Annotated[
+    str,
+    StringConstraints(pattern=PARAM_PATTERN, max_length=32),
+    Remedy("must be letters and digits and begin with a small letter, such as limit"),
+]
+Target = Annotated[
+    str,
+    StringConstraints(pattern=TARGET_PATTERN, max_length=128),
+    Remedy("must be Previous, a version such as 2.3.1, or a revision hash such as 5f8c9d01ab"),
+]
+"""Where a rollback goes: away from what is being left, or a version, or a revision hash."""

@@ -1,11 +1,11 @@
 """Status of a `StrategyRollout`: a report for people and tools. Never the state machine; that is the assignment."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from strategyrollout.api.conditions import Condition
-from strategyrollout.api.model import Model
+from strategyrollout.api.model import Model, by_key
 
 Verdict = Literal["Pass", "Breach", "NoData", "Inconclusive"]
 
@@ -19,7 +19,7 @@ class RevisionStatus(Model):
     weight: str = Field(max_length=8, description="Share of the units, such as 10%.")
     replicas: int = 0
     ready: int = 0
-    images: list[str] = Field(default_factory=list, max_length=32)
+    images: list[Annotated[str, Field(max_length=512)]] = Field(default_factory=list, max_length=32)
     message: str = Field("", max_length=512)
 
 
@@ -81,7 +81,7 @@ class RolloutStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        json_schema_extra=by_key("type"),
     )
     state: str = Field("", max_length=64)
     message: str = Field("", max_length=1024)
@@ -94,12 +94,12 @@ class RolloutStatus(Model):
     revisions: list[RevisionStatus] = Field(
         default_factory=list,
         max_length=64,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+        json_schema_extra=by_key("revision"),
     )
     gates: list[GateStatus] = Field(
         default_factory=list,
         max_length=16,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        json_schema_extra=by_key("name"),
     )
     traffic: TrafficStatus | None = None
     last_revert: RevertStatus | None = None
