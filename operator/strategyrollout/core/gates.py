@@ -5,6 +5,7 @@ A value that is absent, not a number, infinite or stale is `NoData`: neither a p
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Literal
 
 from strategyrollout.api.gates import NoDataAction, Reduce, Severity, Source, When
@@ -23,7 +24,7 @@ class Query:
     """Milliseconds; sent as `lookback_delta`, so what is older is not in the answer."""
     source: Source = field(default_factory=Source)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity for sharing: two gates with the same key are one query."""
         return f"{self.interval}|{self.max_age}|{self.source.model_dump_json()}|{self.text}"
@@ -76,6 +77,16 @@ def outside(gate: Gate, value: Decimal) -> bool:
     return (gate.above is not None and value > gate.above) or (gate.below is not None and value < gate.below)
 
 
+def _excess(gate: Gate, value: Decimal) -> Decimal:
+    """How far beyond the limit; negative while inside."""
+    distances = []
+    if gate.above is not None:
+        distances.append(value - gate.above)
+    if gate.below is not None:
+        distances.append(gate.below - value)
+    return max(distances, default=Decimal(-1))
+
+
 def _reduced(gate: Gate, values: tuple[Decimal, ...]) -> Decimal:
     match gate.reduce:
         case "Max":
@@ -85,30 +96,46 @@ def _reduced(gate: Gate, values: tuple[Decimal, ...]) -> Decimal:
         case "Sum":
             return sum(values, Decimal(0))
         case "Worst":
-            broken = [v for v in values if outside(gate, v)]
-            pool = broken or list(values)
-            return min(pool) if gate.above is None else max(pool)
+            return max(values, key=lambda value: _excess(gate, value))
+
+
+def _breach_whatever_the_rest(gate: Gate, reduced: Decimal) -> bool:
+    """Whether it stays a breach whatever number the series that gave none may stand for."""
+    match gate.reduce:
+        case "Max":
+            return gate.above is not None and reduced > gate.above
+        case "Min":
+            return gate.below is not None and reduced < gate.below
+        case "Sum":
+            return False
+        case "Worst":
+            return outside(gate, reduced)
 
 
 def limit_text(gate: Gate, value: Decimal | None = None) -> str:
     """The bound as people read it: `> 0.05`; the one that `value` broke when both are set."""
     parts = []
     if gate.above is not None and (value is None or gate.below is None or value > gate.above):
-        parts.append(f"> {gate.above}")
+        parts.append(f"> {gate.above:f}")
     if gate.below is not None and (value is None or gate.above is None or value < gate.below):
-        parts.append(f"< {gate.below}")
+        parts.append(f"< {gate.below:f}")
     return " or ".join(parts)
 
 
 def judge_sample(gate: Gate, sample: Sample) -> Judgement:
-    """One sample alone."""
-    finite = tuple(v for v in sample.values if v.is_finite())
-    if len(finite) != len(sample.values):
-        return Judgement("NoData", at=sample.at, message="the value is not a finite number")
-    if not finite:
+    """One sample alone. A pod that breaches is a breach although another pod has nothing to divide yet (NaN)."""
+    if not sample.values:
         return Judgement("NoData", at=sample.at, message=sample.problem or "the query answered with no series")
-    value = _reduced(gate, finite)
+    finite = tuple(v for v in sample.values if v.is_finite())
+    partial = len(finite) != len(sample.values)
+    value = _reduced(gate, finite) if finite else None
+    if value is None or (partial and not _breach_whatever_the_rest(gate, value)):
+        return Judgement("NoData", at=sample.at, message="the value is not a finite number")
     return Judgement("Breach" if outside(gate, value) else "Pass", value, limit_text(gate), sample.at)
+
+
+def _stale(gate: Gate, judgement: Judgement, now: int) -> bool:
+    return judgement.at is None or now - judgement.at > max(gate.query.max_age, 2 * gate.query.interval)
 
 
 def judge(gate: Gate, samples: tuple[Sample, ...], now: int, since: int = 0) -> Judgement:
@@ -124,12 +151,11 @@ def judge(gate: Gate, samples: tuple[Sample, ...], now: int, since: int = 0) -> 
     usable = [j for j in judged if j.verdict != "NoData"][-gate.of :]
     broken = [j for j in usable if j.verdict == "Breach"]
     latest = judged[-1]
-    stale = now - fresh[-1].at > max(gate.query.max_age, 2 * gate.query.interval)
-    if usable and usable[-1].verdict == "Breach" and len(broken) >= gate.breaches and not stale:
-        worst = broken[-1]
-        return Judgement("Breach", worst.value, limit_text(gate, worst.value), worst.at)
-    if stale:
-        return Judgement("NoData", limit=limit_text(gate), at=fresh[-1].at, message="the latest sample is too old")
+    if len(broken) >= gate.breaches and usable[-1] is broken[-1] and not _stale(gate, broken[-1], now):
+        newest = broken[-1]
+        return Judgement("Breach", newest.value, limit_text(gate, newest.value), newest.at)
+    if _stale(gate, latest, now):
+        return Judgement("NoData", limit=limit_text(gate), at=latest.at, message="the latest sample is too old")
     if latest.verdict == "NoData":
         return Judgement("NoData", limit=limit_text(gate), at=latest.at, message=latest.message)
     if latest.verdict == "Breach":
@@ -139,6 +165,10 @@ def judge(gate: Gate, samples: tuple[Sample, ...], now: int, since: int = 0) -> 
 
 
 def no_data_since(gate: Gate, samples: tuple[Sample, ...], armed_at: int) -> int:
-    """Since when the gate has had no usable sample: the last usable one, or when it was armed."""
-    usable = [s.at for s in samples if s.at >= armed_at and judge_sample(gate, s).verdict != "NoData"]
-    return max(usable[-1], armed_at) if usable else armed_at
+    """Since when (ms) the gate has been answered without a usable sample: the last usable one, or when it was armed.
+
+    Time in which the query itself failed is not held against the strategy, so a failed query starts it anew: the first
+    answers of a Prometheus that was away are often empty.
+    """
+    known = [s.at for s in samples if s.blind or judge_sample(gate, s).verdict != "NoData"]
+    return max(known[-1], armed_at) if known else armed_at
