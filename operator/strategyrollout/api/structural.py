@@ -105,7 +105,7 @@ def _ruled(result: Schema, node: Schema) -> Schema:
     if bounds:
         least, most = bounds
         condition += f" && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
-        remedy = f"must be a duration from {least} to {most}, such as 250ms, 10s, 5m or 1h30m"
+        remedy = f"must be a duration from {least} to {most}, written like 250ms, 10s, 5m or 1h30m"
     rules = result.get("x-kubernetes-validations", [])
     return {**result, "x-kubernetes-validations": [rule(condition, remedy), *rules]}
 

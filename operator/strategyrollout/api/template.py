@@ -32,7 +32,12 @@ _CONTAINER_SCHEMA: dict[str, Any] = {
     "required": ["name", "image"],
     "properties": {
         "name": {"type": "string", "maxLength": 63, "minLength": 1},
-        "image": {"type": "string", "maxLength": 512, "x-kubernetes-validations": [_DIGEST_RULE]},
+        "image": {
+            "type": "string",
+            "maxLength": 512,
+            "x-kubernetes-validations": [_DIGEST_RULE],
+            "description": "Pinned by digest: name@sha256:<64 hex>.",
+        },
         "ports": {
             "type": "array",
             "maxItems": 32,
@@ -67,7 +72,7 @@ _TEMPLATE_SCHEMA: dict[str, Any] = {
             "properties": {
                 "containers": _containers(minItems=1),
                 "initContainers": _containers(),
-                "ephemeralContainers": {"type": "array", "maxItems": 16, "items": _OPEN},
+                "ephemeralContainers": {"type": "array", "maxItems": 16, "items": _OPEN, "description": "Refused."},
             },
             "x-kubernetes-validations": [_EPHEMERAL_RULE],
         },
