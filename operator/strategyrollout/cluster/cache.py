@@ -1,0 +1,146 @@
+"""The latest known state of every object that matters, fed by watches and put right by lists.
+
+Watches are edges and get lost: Kopf never reports an object that was deleted while its stream was down. So nothing is
+trusted to arrive: whoever lists a kind hands the names to `keep_only`, which removes what is gone. An object only ever
+moves forward in time here, whichever of watch, list or own write brings it first.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from strategyrollout.api.meta import LABEL_MANAGED_BY, LABEL_ROLLOUT_UID, MANAGED_BY
+from strategyrollout.cluster.kinds import CLUSTER_TEMPLATES, CONFIGMAPS, ROLLOUTS, WATCHED, Kind
+from strategyrollout.ports import Key
+
+Body = dict[str, Any]
+Name = tuple[str, str]
+Reference = tuple[Kind, str, str]
+"""Kind, namespace (empty for cluster-wide kinds) and name of something that a rollout's spec mentions."""
+Change = Callable[[Kind, Body | None, Body | None], None]
+
+_REMEMBERED_UIDS = 10_000
+
+
+def name_of(body: Body) -> Name:
+    """Namespace (empty for cluster-wide kinds) and name."""
+    meta = body["metadata"]
+    return meta.get("namespace") or "", meta["name"]
+
+
+def uid_of(body: Body) -> str:
+    """The object's identity over time."""
+    return str(body["metadata"].get("uid") or "")
+
+
+def version_of(body: Body) -> int:
+    """The resourceVersion as the number that it is on every server since 1.35 by promise and before in fact."""
+    text = str(body["metadata"].get("resourceVersion") or "")
+    return int(text) if text.isdigit() else 0
+
+
+def labels_of(body: Body) -> dict[str, str]:
+    """The labels; empty when there are none."""
+    return body["metadata"].get("labels") or {}
+
+
+class Cache:
+    """Objects by kind, namespace and name. Bodies are shared: whoever reads them must not change them.
+
+    `references` names what a rollout mentions; `changed` is called after each change with what was and what is.
+    """
+
+    def __init__(self, references: Callable[[Body], Iterable[Reference]], changed: Change) -> None:
+        self._references = references
+        self._changed = changed
+        self._objects: dict[Kind, dict[Name, Body]] = {kind: {} for kind in WATCHED}
+        self._children: dict[tuple[Kind, str], set[Name]] = {}
+        self._users: dict[Reference, set[Name]] = {}
+        self._mentions: dict[Name, frozenset[Reference]] = {}
+        self._gone: dict[str, None] = {}
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
+        """The latest known state, or None."""
+        return self._objects[kind].get((namespace if kind.namespaced else "", name))
+
+    def all(self, kind: Kind, namespace: str | None = None) -> list[Body]:
+        """Every object of a kind, of one namespace or of all."""
+        items = self._objects[kind].items()
+        return [body for (where, _), body in items if namespace is None or where == namespace]
+
+    def children(self, kind: Kind, uid: str) -> Iterator[Body]:
+        """Objects labelled as belonging to the rollout with this UID."""
+        for name in sorted(self._children.get((kind, uid), ())):
+            yield self._objects[kind][name]
+
+    def users(self, kind: Kind, namespace: str, name: str) -> set[Key]:
+        """Rollouts that mention an object, whether it exists or not."""
+        reference = (kind, "" if kind is CLUSTER_TEMPLATES else namespace, name)
+        return {Key(*user) for user in self._users.get(reference, ())}
+
+    def put(self, kind: Kind, body: Body) -> None:
+        """Takes a state in, unless a newer one is known."""
+        name, uid = name_of(body), uid_of(body)
+        if uid in self._gone:
+            return
+        old = self._objects[kind].get(name)
+        if old is not None:
+            age = version_of(body) - version_of(old)
+            if age < 0 or (age == 0 and uid_of(old) == uid):
+                return
+        if kind is CONFIGMAPS and not self._wanted(name, body):
+            if old is not None:
+                self._forget(kind, name)
+            return
+        body["metadata"].pop("managedFields", None)
+        if old is not None:
+            self._unindex(kind, name, old)
+        self._objects[kind][name] = body
+        self._index(kind, name, body)
+        self._changed(kind, old, body)
+
+    def remove(self, kind: Kind, body: Body) -> None:
+        """The object of this UID is gone for good."""
+        uid = uid_of(body)
+        if uid:
+            self._gone[uid] = None
+            if len(self._gone) > _REMEMBERED_UIDS:
+                del self._gone[next(iter(self._gone))]
+        old = self._objects[kind].get(name_of(body))
+        if old is not None and uid_of(old) == uid:
+            self._forget(kind, name_of(body))
+            self._changed(kind, old, None)
+
+    def keep_only(self, kind: Kind, namespace: str | None, uids: set[str], version: int) -> int:
+        """Removes what a complete list of the kind, as of `version`, does not have. Returns how many."""
+        stale = [b for b in self.all(kind, namespace) if uid_of(b) not in uids and version_of(b) <= version]
+        for body in stale:
+            self.remove(kind, body)
+        return len(stale)
+
+    def _wanted(self, name: Name, body: Body) -> bool:
+        return labels_of(body).get(LABEL_MANAGED_BY) == MANAGED_BY or (CONFIGMAPS, *name) in self._users
+
+    def _forget(self, kind: Kind, name: Name) -> None:
+        self._unindex(kind, name, self._objects[kind].pop(name))
+
+    def _index(self, kind: Kind, name: Name, body: Body) -> None:
+        if uid := labels_of(body).get(LABEL_ROLLOUT_UID):
+            self._children.setdefault((kind, uid), set()).add(name)
+        if kind is ROLLOUTS:
+            self._mentions[name] = frozenset(self._references(body))
+            for reference in self._mentions[name]:
+                self._users.setdefault(reference, set()).add(name)
+
+    def _unindex(self, kind: Kind, name: Name, body: Body) -> None:
+        if uid := labels_of(body).get(LABEL_ROLLOUT_UID):
+            _discard(self._children, (kind, uid), name)
+        if kind is ROLLOUTS:
+            for reference in self._mentions.pop(name, frozenset()):
+                _discard(self._users, reference, name)
+
+
+def _discard(index: dict[Any, set[Name]], key: Any, name: Name) -> None:
+    names = index.get(key, set())
+    names.discard(name)
+    if not names:
+        index.pop(key, None)
