@@ -1,0 +1,263 @@
+"""The cluster as tests, benchmarks and the demo use it: `async with Cluster.start(folder) as cluster:`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import network, prometheus
+from tests.cluster.build import binary
+from tests.cluster.control_plane import ADMIN_TOKEN, SERVER, ControlPlane, user_token
+from tests.cluster.enter import inside
+from tests.cluster.fake_nodes import FakeNodes, node
+from tests.cluster.faults import Node
+from tests.cluster.images import ImageStore
+from tests.cluster.processes import ClusterError, Program, until
+
+Object = dict[str, Any]
+_NOT_INSIDE = "the cluster runs in a network of its own; run this as: python -m tests.cluster.enter -- COMMAND"
+
+
+class Cluster:
+    """A running cluster in a folder. Holds no connection and no event loop, so any loop and any process may use it."""
+
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
+        self.folder = folder.resolve()
+        self._names = [f"node-{number}" for number in range(1, nodes + 1)]
+        self._control_plane = ControlPlane(self.folder)
+        self._fake_nodes = FakeNodes(self.folder, self.kubeconfig)
+        self._prometheus = prometheus.Prometheus(self.folder, self.kubeconfig)
+        self.images = ImageStore(self.folder / "images")
+        self.node = Node(self.folder, self._names)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(cls, folder: Path, nodes: int = 1, scrape_interval: str = "1s") -> AsyncIterator[Cluster]:
+        """Start a cluster in the folder, stop it at the end. Logs are in `folder/logs` and `folder/nodes/*/logs`."""
+        if not inside():
+            raise ClusterError(_NOT_INSIDE)
+        cluster = cls(folder, nodes)
+        try:
+            await cluster._start(scrape_interval)
+            yield cluster
+        finally:
+            await cluster._stop()
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return SERVER
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self._control_plane.kubeconfig
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that signs the API server's."""
+        return self._control_plane.ca_file
+
+    @property
+    def prometheus_url(self) -> str:
+        """Where Prometheus answers."""
+        return prometheus.URL
+
+    async def _start(self, scrape_interval: str) -> None:
+        await self._control_plane.start()
+        self._prometheus.start(scrape_interval)
+        for index, name in enumerate(self._names):
+            self._start_agent(index, name)
+        await asyncio.gather(self._prometheus.ready(), *(self._schedulable(name) for name in self._names))
+
+    def _start_agent(self, index: int, name: str) -> None:
+        options = {
+            "name": name,
+            "index": str(index),
+            "folder": str(self.folder / "nodes" / name),
+            "images": str(self.folder / "images"),
+            "server": SERVER,
+            "ca-file": str(self.ca_file),
+            "token": ADMIN_TOKEN,
+        }
+        arguments = [f"--{key}={value}" for key, value in options.items()]
+        self._agent(name).start([sys.executable, "-m", "tests.cluster.node", *arguments])
+
+    def _agent(self, name: str) -> Program:
+        return Program(self.folder, f"node-agent-{name}")
+
+    async def _schedulable(self, name: str) -> None:
+        async def check() -> bool:
+            if self._agent(name).pid is None:
+                raise ClusterError(f"the agent of {name} ended\n{self._agent(name).last_words()}")
+            status, item = await self.request("GET", f"/api/v1/nodes/{name}")
+            return status == 200 and not item["spec"].get("taints")
+
+        await until(f"{name} is ready", check, 60)
+
+    async def _stop(self) -> None:
+        programs = [self._agent(name) for name in self._names]
+        programs += [self._fake_nodes.program, self._prometheus.program]
+        for program in programs:
+            await program.stop(grace=0.0)
+        await self._control_plane.stop()
+
+    async def request(
+        self, method: str, path: str, body: Object | None = None, token: str = ADMIN_TOKEN
+    ) -> tuple[int, Object]:
+        """One JSON request to the API server: status and answer; status 0 when nobody answers."""
+        return await asyncio.to_thread(self._request, method, path, body, token)
+
+    def _request(self, method: str, path: str, body: Object | None, token: str) -> tuple[int, Object]:
+        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type, "Accept": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(SERVER + path, data=data, headers=headers, method=method)
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=30) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read()
+            try:
+                return error.code, json.loads(text)
+            except ValueError:
+                return error.code, {"message": text.decode(errors="replace")}
+        except OSError as error:
+            return 0, {"message": str(error)}
+
+    async def apply(self, *objects: Object) -> None:
+        """`kubectl apply` of these objects, by server-side apply."""
+        text = "\n---\n".join(json.dumps(item) for item in objects)
+        await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+    async def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
+        """Run kubectl as the administrator and return what it printed; raises with its words when it fails."""
+        process = await asyncio.create_subprocess_exec(
+            str(binary("kubectl")),
+            "--kubeconfig",
+            str(self.kubeconfig),
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate(stdin.encode())
+        if check and process.returncode:
+            raise ClusterError(f"kubectl {' '.join(arguments)}: {output.decode(errors='replace')}")
+        return output.decode(errors="replace")
+
+    def client_token(self, user: str) -> str:
+        """The token of one of the prepared people (control_plane.USERS); they may do nothing until RBAC says so."""
+        return user_token(user)
+
+    def client_kubeconfig(self, user: str, namespace: str = "default") -> Path:
+        """A kubeconfig for one of the prepared people."""
+        path = self.folder / f"kubeconfig-{user}"
+        return self._control_plane.write_kubeconfig(path, user_token(user), namespace)
+
+    async def service_account_token(self, namespace: str, account: str, pod: Object | None = None) -> str:
+        """A token of a ServiceAccount; bound to the pod (its object) if one is given."""
+        spec: Object = {}
+        if pod is not None:
+            metadata = pod["metadata"]
+            bound = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": metadata["uid"]}
+            spec["boundObjectRef"] = bound
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        status, answer = await self.request("POST", path, {"spec": spec})
+        if status != 201:
+            raise ClusterError(f"no token for {namespace}/{account}: {answer.get('message')}")
+        return str(answer["status"]["token"])
+
+    async def service_account_exists(self, namespace: str, account: str) -> None:
+        """Wait until there is such a ServiceAccount; before that the API server refuses its pods."""
+
+        async def check() -> bool:
+            path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}"
+            return (await self.request("GET", path))[0] == 200
+
+        await until(f"ServiceAccount {namespace}/{account} exists", check, 30)
+
+    async def service_account_kubeconfig(self, namespace: str, account: str) -> Path:
+        """A kubeconfig for a ServiceAccount, for programs that run outside of pods, like the operator in tests."""
+        token = await self.service_account_token(namespace, account)
+        path = self.folder / f"kubeconfig-{namespace}-{account}"
+        return self._control_plane.write_kubeconfig(path, token, namespace)
+
+    async def add_fake_nodes(self, count: int) -> None:
+        """Add pretended nodes and wait until they are ready; see fake_nodes.py for how pods ask for them."""
+        self._fake_nodes.start()
+        _, listed = await self.request("GET", "/api/v1/nodes?labelSelector=type%3Dfake")
+        first = len(listed["items"]) + 1
+        names = [f"fake-{number}" for number in range(first, first + count)]
+        for name in names:
+            await self.request("POST", "/api/v1/nodes", node(name))
+        await until(f"{count} more fake nodes are ready", self._fake_nodes_ready, 60)
+
+    async def _fake_nodes_ready(self) -> bool:
+        _, listed = await self.request("GET", "/api/v1/nodes?labelSelector=type%3Dfake")
+        taints = [taint["key"] for item in listed["items"] for taint in item["spec"].get("taints", [])]
+        return not any(key.startswith("node.kubernetes.io/") for key in taints)
+
+    async def restart_apiserver(self, down_for: float = 0.0) -> None:
+        """Kill the API server, leave it dead for so long, start it and wait until it is ready."""
+        await self.stop_apiserver()
+        await asyncio.sleep(down_for)
+        await self.start_apiserver()
+
+    async def stop_apiserver(self) -> None:
+        """Kill the API server."""
+        await self._control_plane.apiserver.stop(grace=0.0)
+
+    async def start_apiserver(self) -> None:
+        """Start it again and wait until it is ready."""
+        self._control_plane.start_apiserver()
+        await self._control_plane.apiserver_ready()
+
+    def freeze_apiserver(self) -> None:
+        """The API server accepts connections and never answers."""
+        self._control_plane.apiserver.signal(signal.SIGSTOP)
+
+    def thaw_apiserver(self) -> None:
+        """The API server goes on."""
+        self._control_plane.apiserver.signal(signal.SIGCONT)
+
+    async def stop_prometheus(self) -> None:
+        """Stop Prometheus; its data stays."""
+        await self._prometheus.program.stop()
+
+    async def start_prometheus(self, scrape_interval: str | None = None) -> None:
+        """Start Prometheus again and wait until it answers."""
+        self._prometheus.start(scrape_interval)
+        await self._prometheus.ready()
+
+    def freeze_prometheus(self) -> None:
+        """Prometheus accepts connections, answers nothing and scrapes nothing."""
+        self._prometheus.program.signal(signal.SIGSTOP)
+
+    def thaw_prometheus(self) -> None:
+        """Prometheus goes on."""
+        self._prometheus.program.signal(signal.SIGCONT)
+
+    async def set_scrape_interval(self, interval: str) -> None:
+        """Change the scrape interval of the running Prometheus, for example to `250ms`."""
+        await self._prometheus.set_interval(interval)
+
+    async def query(self, expression: str) -> list[Object]:
+        """The result of an instant query."""
+        return await self._prometheus.query(expression)
+
+    @property
+    def host_address(self) -> str:
+        """Where pods reach processes that run beside the cluster, like the operator in tests."""
+        return network.HOST_ADDRESS
