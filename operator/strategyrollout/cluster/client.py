@@ -27,6 +27,7 @@ _CREDENTIALS_AGE = 60.0
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NO_SCHEMA = "failed to create typed patch object"
 _JSON = "application/json"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class ApiError(Exception):
@@ -181,9 +182,10 @@ class Api:
         """One object, or whatever is at `path`; consistent (never from the server's cache of an older state)."""
         return await self._request("GET", path, query)
 
-    async def list(self, path: str, *, labels: str = "") -> Body:
-        """A whole collection, consistent: no `resourceVersion`, no paging."""
-        return await self._request("GET", path, {"labelSelector": labels} if labels else {}, verb="LIST")
+    async def list(self, path: str, *, labels: str = "", metadata_only: bool = False) -> Body:
+        """A whole collection, consistent: no `resourceVersion`, no paging. Items have nothing but `metadata` on wish."""
+        query = {"labelSelector": labels} if labels else {}
+        return await self._request("GET", path, query, verb="LIST", accept=_METADATA if metadata_only else _JSON)
 
     async def create(self, path: str, body: Body, *, dry_run: bool = False, strict: bool = False) -> Body:
         """POST; `path` is the collection's."""
@@ -226,13 +228,14 @@ class Api:
         body: Body | None = None,
         *,
         content: str = _JSON,
+        accept: str = _JSON,
         verb: str = "",
     ) -> Body:
         verb, resource = verb or method, _resource_of(path)
         status = "error"
         try:
             async with asyncio.timeout(self._timeout):
-                code, raw = await self._send(method, path, query, body, content)
+                code, raw = await self._send(method, path, query, body, content, accept)
             status = str(code)
         except TimeoutError as error:
             status = "timeout"
@@ -244,14 +247,14 @@ class Api:
         return _answer(code, raw, f"{verb} {path}")
 
     async def _send(
-        self, method: str, path: str, query: dict[str, str], body: Body | None, content: str
+        self, method: str, path: str, query: dict[str, str], body: Body | None, content: str, accept: str
     ) -> tuple[int, bytes]:
         """Follows the server's wish to wait (429) and a token that ran out (401), within the caller's time-out."""
         url = URL(self._access.host + path, encoded=True).with_query(query)
         data = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         reloaded = False
         while True:
-            headers = {"Accept": _JSON, "User-Agent": self._agent}
+            headers = {"Accept": accept, "User-Agent": self._agent}
             if token := await self._fresh_token(force=False):
                 headers["Authorization"] = f"Bearer {token}"
             if data is not None:
