@@ -183,7 +183,7 @@ class Api:
         return await self._request("GET", path, query)
 
     async def list(self, path: str, *, labels: str = "", metadata_only: bool = False) -> Body:
-        """A whole collection, consistent: no `resourceVersion`, no paging. Items have nothing but `metadata` on wish."""
+        """A whole collection, consistent: no `resourceVersion`, no paging. `metadata_only` leaves out all else."""
         query = {"labelSelector": labels} if labels else {}
         return await self._request("GET", path, query, verb="LIST", accept=_METADATA if metadata_only else _JSON)
 
@@ -235,7 +235,7 @@ class Api:
         status = "error"
         try:
             async with asyncio.timeout(self._timeout):
-                code, raw = await self._send(method, path, query, body, content, accept)
+                code, raw = await self._send(method, path, query, body, content=content, accept=accept)
             status = str(code)
         except TimeoutError as error:
             status = "timeout"
@@ -247,7 +247,7 @@ class Api:
         return _answer(code, raw, f"{verb} {path}")
 
     async def _send(
-        self, method: str, path: str, query: dict[str, str], body: Body | None, content: str, accept: str
+        self, method: str, path: str, query: dict[str, str], body: Body | None, *, content: str, accept: str
     ) -> tuple[int, bytes]:
         """Follows the server's wish to wait (429) and a token that ran out (401), within the caller's time-out."""
         url = URL(self._access.host + path, encoded=True).with_query(query)
