@@ -1,5 +1,7 @@
 """Runs any command inside a network of its own: `python -m tests.cluster.enter -- CMD ARG...`.
 
+`--join PID` enters the network of another one that still runs, to look around beside it.
+
 Why: inside, the caller is root of a private network, process table and mount table without being root of the machine.
 Every pod gets a real address, ports are always the same however many runs go on beside it, nothing can leave by a
 real interface, and when the outer process ends, however it ends, the kernel ends everything within.
@@ -20,6 +22,7 @@ from types import FrameType
 from tests.cluster import build, network
 
 INSIDE = "STRATEGYROLLOUT_INSIDE"
+OUTER = "STRATEGYROLLOUT_OUTER_PID"
 _GRACE_SECONDS = 15.0
 _TERMINATE = b"T"
 
@@ -63,6 +66,7 @@ def outer(command: list[str]) -> int:
     read_end, write_end = os.pipe()
     inner_command = [sys.executable, "-m", "tests.cluster.enter", "--inside", str(read_end), "--", *command]
     environment = {**os.environ, "PATH": network.search_path(), "PYTHONPATH": _python_path()}
+    environment[OUTER] = str(os.getpid())
     process = subprocess.Popen([*_unshare_command(), *inner_command], pass_fds=[read_end], env=environment)
     os.close(read_end)
 
@@ -127,13 +131,27 @@ def _reap(wanted: int) -> int | None:
             return os.waitstatus_to_exitcode(status)
 
 
+def join(outer_pid: int, command: list[str]) -> None:
+    """Become the command inside the namespace of another, running `enter`, known by its process id outside."""
+    pid = outer_pid
+    for _ in ("unshare", "process 1 inside"):
+        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    flags = ["--net", "--mount", "--pid", "--wd=."]
+    if Path(f"/proc/{pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink():
+        flags += ["--user", "--preserve-credentials"]
+    environment = {**os.environ, INSIDE: "1", "PATH": network.search_path(), "PYTHONPATH": _python_path()}
+    os.execvpe("nsenter", ["nsenter", "-t", str(pid), *flags, *command], environment)
+
+
 def main(arguments: list[str]) -> int:
     """Command line of both sides; users only ever see the outer one."""
     if arguments[:1] == ["--inside"]:
         return inner(int(arguments[1]), arguments[3:])
+    if arguments[:1] == ["--join"]:
+        join(int(arguments[1]), arguments[3:])
     command = arguments[1:] if arguments[:1] == ["--"] else arguments
     if not command:
-        sys.exit("usage: python -m tests.cluster.enter -- COMMAND [ARGUMENT...]")
+        sys.exit("usage: python -m tests.cluster.enter [--join PID] -- COMMAND [ARGUMENT...]")
     if inside():
         os.execvp(command[0], command)
     return outer(command)

@@ -53,7 +53,12 @@ def _absent(key: str) -> Object:
 
 _NODE_READY = f"""
 conditions:
-- {{type: Ready, status: "True", reason: Fake, message: pretends, lastHeartbeatTime: {_NOW}, lastTransitionTime: {_NOW}}}
+- type: Ready
+  status: "True"
+  reason: Fake
+  message: pretends
+  lastHeartbeatTime: {_NOW}
+  lastTransitionTime: {_NOW}
 addresses:
 - {{type: InternalIP, address: {{{{ NodeIP | Quote }}}}}}
 phase: Running
@@ -63,7 +68,7 @@ _POD_READY = """
 phase: Running
 startTime: {{ $now | Quote }}
 hostIP: {{ NodeIPWith .spec.nodeName | Quote }}
-podIP: {{ PodIPWith .spec.nodeName ( or .spec.hostNetwork false ) ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) | Quote }}
+podIP: {{ PodIPWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace | Quote }}
 conditions:
 - {type: Initialized, status: "True", lastTransitionTime: {{ $now | Quote }}}
 - {type: ContainersReady, status: "True", lastTransitionTime: {{ $now | Quote }}}

@@ -115,10 +115,10 @@ def _container_pid(folder: Path, container: str | None) -> int:
 
 def _signal_all(first: int, number: int) -> None:
     """Signal every process of the container: those in the first one's process namespace."""
-    namespace = os.readlink(f"/proc/{first}/ns/pid")
+    namespace = Path(f"/proc/{first}/ns/pid").readlink()
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and os.readlink(entry / "ns" / "pid") == namespace:
+            if entry.name.isdigit() and (entry / "ns" / "pid").readlink() == namespace:
                 os.kill(int(entry.name), number)
         except OSError:
             continue

@@ -41,11 +41,15 @@ class ImageStore:
         name: str,
         entrypoint: Sequence[str],
         files: Mapping[str, str | bytes] | None = None,
+        *,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
         working_dir: str = "/",
     ) -> str:
-        """Store an image and return its reference, `registry.example/NAME@sha256:...`. The same content, the same digest."""
+        """Store an image and return its reference, `registry.example/NAME@sha256:...`.
+
+        `files` are absolute paths and their contents. Everything else a container sees is the machine's own.
+        """
         stored = {path: self._store(_bytes(content)) for path, content in (files or {}).items()}
         manifest = {
             "name": name,

@@ -117,7 +117,9 @@ class Node:
                 "host_address": network.HOST_ADDRESS,
                 "address": network.pod_address(self._index, self._next),
             }
-            worker = PodWorker(self._api, self._contents, self._images, self._folder, pod, fields)
+            worker = PodWorker(
+                self._api, self._contents, images=self._images, folder=self._folder, pod=pod, fields=fields
+            )
             self._workers[uid] = worker
             self._spawn(self._serve(uid, worker))
 

@@ -53,7 +53,7 @@ class Surroundings:
 
 
 class Container:
-    """Runs one container until it is stopped or has no reason to start again; `state` is what the pod's status shows."""
+    """Runs one container until it is stopped or need not start again; `state` is what the pod's status shows."""
 
     def __init__(self, spec: Object, around: Surroundings, restart_policy: str) -> None:
         self.spec = spec
@@ -66,7 +66,7 @@ class Container:
         self.finished = False
         self._around = around
         self._policy = restart_policy
-        self._folder = around.folder / "containers" / self.name
+        self._folder: Path = around.folder / "containers" / self.name
         self._process: asyncio.subprocess.Process | None = None
         self._environment: dict[str, str] = {}
         self._started_at = ""

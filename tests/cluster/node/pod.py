@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -32,7 +31,14 @@ class PodWorker:
     """Everything the node does for one pod."""
 
     def __init__(
-        self, api: Api, contents: ContentCache, images: ImageStore, folder: Path, pod: Object, fields: dict[str, Any]
+        self,
+        api: Api,
+        contents: ContentCache,
+        *,
+        images: ImageStore,
+        folder: Path,
+        pod: Object,
+        fields: dict[str, Any],
     ) -> None:
         metadata = pod["metadata"]
         self.pod = pod
@@ -98,9 +104,9 @@ class PodWorker:
     def _connect(self) -> None:
         """Make the pod's own network, held open by a process that does nothing."""
         self._pause = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
-        ours = os.readlink("/proc/self/ns/net")
+        ours = Path("/proc/self/ns/net").readlink()
         deadline = time.monotonic() + 10
-        while os.readlink(f"/proc/{self._pause.pid}/ns/net") == ours and time.monotonic() < deadline:
+        while Path(f"/proc/{self._pause.pid}/ns/net").readlink() == ours and time.monotonic() < deadline:
             time.sleep(0.002)
         number = self._fields["address"].split(".")
         network.connect_pod(self._pause.pid, f"p{number[2]}-{number[3]}", self._fields["address"])
@@ -138,7 +144,7 @@ class PodWorker:
         self._changed.set()
 
     def _name_files(self, hostname: str) -> list[Object]:
-        """Names are looked up in files only: a question to the machine's resolver would hang for seconds, unanswered."""
+        """Names are looked up in files only: a question to the machine's resolver would hang, unanswered."""
         contents = {
             "hosts": f"127.0.0.1 localhost\n{self._fields['address']} {hostname}\n",
             "resolv.conf": "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n",

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 1 << 14, 1 << 18
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWPID = 0x20000, 0x4000000, 0x20000000
@@ -63,7 +64,7 @@ def _real(target: str) -> Path:
     return Path(os.path.realpath(target))
 
 
-def _build_root(root: Path, spec: dict) -> None:  # type: ignore[type-arg]
+def _build_root(root: Path, spec: dict[str, Any]) -> None:
     targets = [_real(mount["target"]) for mount in spec["mounts"]]
     # What exists is simply covered; only for what does not must there be folders that can be written to.
     missing = [target for target in targets if not target.exists() or Path("/run") in target.parents]
@@ -103,7 +104,7 @@ def _enter_root(root: Path) -> None:
     os.chdir("/")
 
 
-def _become(spec: dict, pid_file: Path) -> None:  # type: ignore[type-arg]
+def _become(spec: dict[str, Any], pid_file: Path) -> None:
     """The first process of the container: die with the one that holds it, lay out the root, become the program."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Read before /proc is mounted anew: this is our number as the agent sees it.
