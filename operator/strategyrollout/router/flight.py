@@ -1,0 +1,92 @@
+"""What is still in flight where a frozen range was served: when it is surely nothing, and what lasted too long.
+
+"Nothing" is a proof or it is not said: a request that was cut short counts as going on at the strategy for another
+`drain`, because the strategy may not have noticed.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One backend at an instant. `broken` counts requests that ended without their answer, ever."""
+
+    current: int
+    broken: int
+
+
+def samples_in(stat: str) -> dict[str, Sample]:
+    """Backend -> sample, from the proxy's answer to `show stat` for backends."""
+    lines = [line.split(",") for line in stat.splitlines() if line]
+    if not lines:
+        return {}
+    columns = {name.lstrip("# "): i for i, name in enumerate(lines[0])}
+    broken = [columns[name] for name in ("cli_abrt", "srv_abrt", "eresp")]
+    return {
+        line[columns["pxname"]]: Sample(
+            current=int(line[columns["scur"]] or 0) + int(line[columns["qcur"]] or 0),
+            broken=sum(int(line[i] or 0) for i in broken),
+        )
+        for line in lines[1:]
+    }
+
+
+def accepted_before(sessions: str, backends: frozenset[str], instant: float) -> list[str]:
+    """Ids of streams to these backends that arrived before `instant` (s since 1970), from `show sess all`.
+
+    The proxy must run with its clock in UTC.
+    """
+    found: list[str] = []
+    stream, arrived = "", 0.0
+    for line in sessions.splitlines():
+        if line.startswith("0x") and ": [" in line:
+            stream, _, rest = line.partition(": [")
+            written = datetime.strptime(rest.partition("]")[0], "%d/%b/%Y:%H:%M:%S.%f")
+            arrived = written.replace(tzinfo=UTC).timestamp()
+        elif line.startswith("  backend=") and arrived < instant:
+            if line.removeprefix("  backend=").split(" ", 1)[0] in backends:
+                found.append(stream)
+    return found
+
+
+class Flight:
+    """Watches the backends that ranges were taken from. Times in seconds of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, float] = {}
+        self._since: float | None = None
+        self._last: dict[str, Sample] = {}
+        self._broken_at: dict[str, float] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is in flight of what was served before the table in force."""
+        return not self._left
+
+    def forget(self) -> None:
+        """The proxy was restarted; what it had in flight goes on at the strategies, unseen."""
+        self._since = None
+        self._last = {}
+
+    def leave(self, backends: frozenset[str], now: float) -> None:
+        """A table came into force that lets nothing of some ranges to these backends any more."""
+        self._left |= dict.fromkeys(backends, now)
+
+    def observe(self, samples: dict[str, Sample], now: float, drain: float) -> None:
+        """Take in a sample that was taken after the table came into force."""
+        if self._since is None:
+            self._since = now
+        for name, sample in samples.items():
+            last = self._last.get(name)
+            if last and sample.broken != last.broken:
+                self._broken_at[name] = now
+        self._last = samples
+        self._left = {name: at for name, at in self._left.items() if not self._ended(name, at, now, drain)}
+
+    def _ended(self, name: str, left_at: float, now: float, drain: float) -> bool:
+        if now - left_at >= drain:  # by then it was cut
+            return True
+        sample = self._last.get(name)
+        unbroken_since = max(self._since or now, self._broken_at.get(name, float("-inf")))
+        return sample is not None and sample.current == 0 and now - unbroken_since >= drain
