@@ -65,18 +65,32 @@ async def test_a_key_in_a_worker_is_not_given_out_again_until_it_is_done(queue: 
     queue.add("a")
     queue.add("a", urgent=True)
     assert taken(queue) == []
-    assert queue.pressed("a")
     queue.done("a")
     assert taken(queue) == ["a"]
     queue.done("a")
     assert taken(queue) == []
 
 
-async def test_a_routine_wish_does_not_press_a_running_pass(queue: WorkQueue[str]) -> None:
+async def test_only_an_urgent_wish_presses_a_running_pass(queue: WorkQueue[str]) -> None:
     queue.add("a")
     await queue.get()
+    pressed = asyncio.create_task(queue.pressed("a"))
     queue.add("a")
-    assert not queue.pressed("a")
+    queue.add("b", urgent=True)
+    await asyncio.sleep(0.01)
+    assert not pressed.done()
+    queue.add("a", urgent=True)
+    await asyncio.wait_for(pressed, 1)
+    await asyncio.wait_for(queue.pressed("a"), 1)
+
+
+async def test_nobody_is_pressed_by_what_was_urgent_before_the_pass(queue: WorkQueue[str]) -> None:
+    queue.add("a", urgent=True)
+    await queue.get()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.pressed("a"), 0.01)
+    queue.add("a", urgent=True)
+    await asyncio.wait_for(queue.pressed("a"), 1)
 
 
 async def test_a_key_that_became_urgent_in_a_worker_goes_first_afterwards(queue: WorkQueue[str]) -> None:

@@ -80,14 +80,12 @@ class Cache:
     def put(self, kind: Kind, body: Body) -> None:
         """Takes a state in, unless a newer one is known."""
         name, uid = name_of(body), uid_of(body)
-        if uid in self._gone:
-            return
         old = self._objects[kind].get(name)
         if old is not None:
             age = version_of(body) - version_of(old)
             if age < 0 or (age == 0 and uid_of(old) == uid):
                 return
-        if kind is CONFIGMAPS and not self._wanted(name, body):
+        if not self.wants(kind, body):
             if old is not None:
                 self._forget(kind, name)
             return
@@ -110,15 +108,19 @@ class Cache:
             self._forget(kind, name_of(body))
             self._changed(kind, old, None)
 
+    def wants(self, kind: Kind, body: Body) -> bool:
+        """Whether an object would be kept: all but ConfigMaps that are neither ours nor mentioned by a rollout."""
+        if uid_of(body) in self._gone:
+            return False
+        ours = labels_of(body).get(LABEL_MANAGED_BY) == MANAGED_BY
+        return kind is not CONFIGMAPS or ours or (CONFIGMAPS, *name_of(body)) in self._users
+
     def keep_only(self, kind: Kind, namespace: str | None, uids: set[str], version: int) -> int:
         """Removes what a complete list of the kind, as of `version`, does not have. Returns how many."""
         stale = [b for b in self.all(kind, namespace) if uid_of(b) not in uids and version_of(b) <= version]
         for body in stale:
             self.remove(kind, body)
         return len(stale)
-
-    def _wanted(self, name: Name, body: Body) -> bool:
-        return labels_of(body).get(LABEL_MANAGED_BY) == MANAGED_BY or (CONFIGMAPS, *name) in self._users
 
     def _forget(self, kind: Kind, name: Name) -> None:
         self._unindex(kind, name, self._objects[kind].pop(name))

@@ -52,6 +52,7 @@ class WorkQueue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._serial = itertools.count()
         self._failures: dict[K, int] = {}
+        self._presses: dict[K, asyncio.Future[None]] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
@@ -66,6 +67,8 @@ class WorkQueue(Generic[K]):
         if was_urgent is None:
             self.counters.added += 1
         self._dirty[key] = (urgent, since)
+        if urgent and (press := self._presses.pop(key, None)) is not None:
+            press.set_result(None)
         if key not in self._processing:
             self._lanes[0 if urgent else 1].append(key)  # what is left in the other lane is skipped by `_pop`
             self._wake_one()
@@ -137,9 +140,16 @@ class WorkQueue(Generic[K]):
         self.forget(key)
         self._due.pop(key, None)
 
-    def pressed(self, key: K) -> bool:
-        """Whether a key that is being worked on has become urgent meanwhile: end the pass early."""
-        return self._dirty.get(key, (False, 0.0))[0]
+    async def pressed(self, key: K) -> None:
+        """Returns once a key that is being worked on has become urgent: whatever can wait should make way."""
+        if self._dirty.get(key, (False, 0.0))[0]:
+            return
+        press = self._presses.setdefault(key, asyncio.get_running_loop().create_future())
+        try:
+            await asyncio.shield(press)
+        finally:
+            if self._presses.get(key) is press:
+                del self._presses[key]
 
     def depth(self) -> int:
         """Keys waiting for a worker."""

@@ -1,0 +1,103 @@
+"""Puts the cache right by lists, because watches lose changes and nobody tells.
+
+`fill` reads everything once. `compare` reads names and versions alone, fetches what differs and removes what is gone;
+it costs little, so it runs every few seconds for what traffic depends on and every few minutes for everything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of, version_of
+from strategyrollout.cluster.client import Api, ApiError, NotFound
+from strategyrollout.cluster.kinds import CONFIGMAPS, WATCHED, Kind
+from strategyrollout.ports import Unavailable
+
+_log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+_FEW = 50
+
+
+class Resync:
+    """`missed(kind)` is called for each change that the watches had not brought. `namespaces` empty: all."""
+
+    def __init__(self, api: Api, cache: Cache, namespaces: Sequence[str], missed: Callable[[Kind], None]) -> None:
+        self._api = api
+        self._cache = cache
+        self._namespaces = tuple(namespaces)
+        self._missed = missed
+        self.failing: dict[Kind, str] = {}
+        """Kinds whose latest list failed, and why; for readiness."""
+        self.filled = False
+
+    async def fill(self) -> None:
+        """Reads everything once; repeat it until `filled`."""
+        # Rollouts come first: they tell which ConfigMaps to keep.
+        for kind in WATCHED:
+            for namespace in self._scopes(kind):
+                await self._guarded(kind, namespace, self._compare if kind is CONFIGMAPS else self._read_all)
+        self.filled = not self.failing
+
+    async def compare(self, kinds: Sequence[Kind]) -> None:
+        """Finds what the cache has missed of these kinds."""
+        for kind in kinds:
+            for namespace in self._scopes(kind):
+                await self._guarded(kind, namespace, self._compare)
+
+    def _scopes(self, kind: Kind) -> Sequence[str | None]:
+        return self._namespaces if self._namespaces and kind.namespaced else (None,)
+
+    async def _guarded(self, kind: Kind, namespace: str | None, work: Callable[..., object]) -> None:
+        try:
+            await work(kind, namespace)  # type: ignore[misc]
+        except (ApiError, Unavailable) as error:
+            if self.failing.get(kind) != str(error):
+                _log.warning("cannot list %s: %s", kind, error)
+            self.failing[kind] = str(error)
+        else:
+            self.failing.pop(kind, None)
+
+    async def _read_all(self, kind: Kind, namespace: str | None) -> None:
+        found = await self._api.list(kind.path(namespace), labels=kind.selector)
+        items = found.get("items") or []
+        for item in items:
+            self._cache.put(kind, item)
+        self._keep_only(kind, namespace, found, items)
+
+    async def _compare(self, kind: Kind, namespace: str | None) -> None:
+        found = await self._api.list(kind.path(namespace), labels=kind.selector, metadata_only=True)
+        items = found.get("items") or []
+        stale = [item for item in items if self._differs(kind, item)]
+        if stale and self.filled:
+            # A watch may be a moment behind and is then no loss; what is still unknown after that moment is one.
+            await asyncio.sleep(0.2)
+            stale = [item for item in stale if self._differs(kind, item)]
+            for item in stale:
+                _log.info("%s %s/%s changed unnoticed", kind, *name_of(item))
+                self._missed(kind)
+        if len(stale) > _FEW and kind is not CONFIGMAPS:
+            await self._read_all(kind, namespace)
+            return
+        limit = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._fetch(kind, item, limit) for item in stale))
+        self._keep_only(kind, namespace, found, items)
+
+    def _differs(self, kind: Kind, item: Body) -> bool:
+        known = self._cache.get(kind, *name_of(item))
+        if known is not None:
+            return version_of(known) < version_of(item)
+        return self._cache.wants(kind, item)
+
+    def _keep_only(self, kind: Kind, namespace: str | None, found: Body, items: Sequence[Body]) -> None:
+        removed = self._cache.keep_only(kind, namespace, {uid_of(item) for item in items}, version_of(found))
+        for _ in range(removed if self.filled else 0):
+            self._missed(kind)
+
+    async def _fetch(self, kind: Kind, item: Body, limit: asyncio.Semaphore) -> None:
+        namespace, name = name_of(item)
+        async with limit:
+            try:
+                self._cache.put(kind, await self._api.get(kind.path(namespace, name)))
+            except NotFound:
+                self._cache.remove(kind, item)
