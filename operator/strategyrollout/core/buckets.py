@@ -120,7 +120,7 @@ def _take(spans: list[tuple[int, int]], count: int, *, from_top: bool) -> list[t
 
 
 def _without(spans: list[tuple[int, int]], gone: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    left = []
+    left: list[tuple[int, int]] = []
     for low, high in spans:
         pieces = [(low, high)]
         for a, b in gone:

@@ -111,6 +111,8 @@ def barrier(stored: Stored, consumers: Consumers | None, now: int, *, timeout: i
     silent = tuple(c for c in consumers.open if c.acked != spec.epoch)
     acked = [c for c in consumers.open if c.acked == spec.epoch]
     stopped = max([c.acked_at for c in acked], default=written_at)
+    if consumers.lost_at is not None:
+        stopped = max(stopped, consumers.lost_at)
     if silent:
         expires = None if timeout is None else written_at + timeout + timeout // 100 + TIMEOUT_MARGIN_MS
         if expires is None or now < expires:

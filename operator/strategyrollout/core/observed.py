@@ -129,7 +129,7 @@ class Observed:
     consumers: Consumers | None = None
     gates: tuple[GateReading, ...] = ()
     watching_since: int = 0
-    """Since when this process has kept samples for this rollout; before that it cannot tell silence from its own absence."""
+    """Since when this process keeps samples for this rollout; before, silence may have been its own absence."""
     blind_since: int | None = None
     """Since when no query that the rollout's gates need has been answered."""
     requests: tuple[Request, ...] = ()

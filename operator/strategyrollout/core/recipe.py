@@ -61,7 +61,7 @@ def recipe_of(spec: RolloutSpec, *, first: bool) -> tuple[Step, ...]:
 
 
 def position(recipe: tuple[Step, ...], attempt: Attempt) -> int:
-    """Index of the step an attempt is in or is entering, worked out anew from what it has: steps may be edited under it.
+    """Index of the step an attempt is in or is entering, worked out anew each time: steps may be edited under it.
 
     Holding: the last step whose weight is not above what the candidate has; -1 when every step is above it.
     Entering (`held_from` is None): the one after that, or the preview that has not been seen yet.

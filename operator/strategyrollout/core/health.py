@@ -1,0 +1,154 @@
+"""What the gates say about the revision on trial: which are in force now, whether to revert, whether to advance.
+
+PreTrade gates must pass before the first unit of traffic; Rollout gates at every step; Bake gates at 100 %; Always
+gates at all of these and for life. A breach counts as soon as it is seen; a pass counts for advancing only if the
+sample was taken after the step's share was in force.
+"""
+
+from dataclasses import dataclass
+
+from strategyrollout.api.assignment import Attempt, Cause
+from strategyrollout.api.gates import When
+from strategyrollout.api.scalars import format_duration
+from strategyrollout.core.gates import Gate, Judgement, judge, no_data_since
+from strategyrollout.core.observed import GateReading, Observed
+from strategyrollout.core.recipe import Step
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A gate in force and its verdict about the revision on trial."""
+
+    gate: Gate
+    judgement: Judgement
+    no_data_since: int | None
+    """Since when it has had no usable sample; None while it has one."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """All gates in force."""
+
+    gates: tuple[Judged, ...] = ()
+    needed: frozenset[str] = frozenset()
+    """Names of those that must pass before the next step."""
+    held_from: int | None = None
+
+    @property
+    def breached(self) -> Judged | None:
+        """The first gate that asks for a revert."""
+        return next((g for g in self.gates if g.gate.severity == "Stop" and g.judgement.verdict == "Breach"), None)
+
+    @property
+    def passing(self) -> int:
+        """How many pass."""
+        return sum(g.judgement.verdict == "Pass" for g in self.gates)
+
+
+def phases(recipe: tuple[Step, ...], at: int, attempt: Attempt, now: int) -> frozenset[When]:
+    """The kinds of gate in force for an attempt. `at` is its position."""
+    if attempt.weight == 0:
+        return frozenset({"PreTrade", "Rollout", "Always"})
+    last = at == len(recipe) - 1 and attempt.held_from is not None
+    if last and attempt.held_from is not None and now >= attempt.held_from + recipe[at].hold:
+        return frozenset({"Bake", "Always"})
+    return frozenset({"Rollout", "Always"})
+
+
+def trial(world: Observed, attempt: Attempt, recipe: tuple[Step, ...], at: int) -> Health:
+    """Health of a candidate."""
+    in_force = phases(recipe, at, attempt, world.now)
+    readings = [r for r in world.gates if r.revision == attempt.revision and r.gate.when & in_force]
+    before_traffic = attempt.weight == 0
+    judged = tuple(_judged(world, r, attempt.started_at, attempt.held_from or attempt.step_at) for r in readings)
+    needed = {
+        r.gate.name
+        for r in readings
+        if r.gate.severity != "Observe" and (not before_traffic or "PreTrade" in r.gate.when or "Always" in r.gate.when)
+    }
+    return Health(judged, frozenset(needed), attempt.held_from)
+
+
+def for_life(world: Observed, stable: str) -> Health:
+    """Health of a promoted revision: only Always gates are left, and nothing waits for them."""
+    readings = [r for r in world.gates if r.revision == stable and "Always" in r.gate.when]
+    return Health(tuple(_judged(world, r, 0, world.watching_since) for r in readings))
+
+
+def _judged(world: Observed, reading: GateReading, since: int, armed_at: int) -> Judged:
+    gate, samples = reading.gate, reading.samples
+    judgement = judge(gate, samples, world.now, since)
+    if judgement.verdict != "NoData":
+        return Judged(gate, judgement, None)
+    # A fresh process has no samples; only what an earlier one reported makes the silence older than itself.
+    reported = next((g for g in world.status.gates if g.name == gate.name and g.verdict == "NoData" and g.since), None)
+    floor = armed_at if reported else max(armed_at, world.watching_since)
+    return Judged(gate, judgement, no_data_since(gate, samples, floor))
+
+
+def advance_blockers(health: Health, world: Observed) -> tuple[Judged, ...]:
+    """Needed gates that do not yet allow the next step."""
+    spec = world.spec
+    blind_for = None if world.blind_since is None else world.now - world.blind_since
+
+    def allows(g: Judged) -> bool:
+        if g.judgement.verdict == "Pass":
+            return health.held_from is None or (g.judgement.at is not None and g.judgement.at >= health.held_from)
+        if g.judgement.verdict != "NoData" or spec is None:
+            return False
+        blind = blind_for is not None and spec.on_blind.action == "Continue" and blind_for >= spec.on_blind.after
+        silent = g.no_data_since is not None and world.now - g.no_data_since >= g.gate.no_data_after
+        return blind or (g.gate.no_data == "Continue" and silent)
+
+    return tuple(g for g in health.gates if g.gate.name in health.needed and not allows(g))
+
+
+def breach_cause(health: Health, world: Observed, share: str) -> Cause | None:
+    """Why the gates want traffic back, or None."""
+    worst = health.breached
+    if worst is not None:
+        j = worst.judgement
+        return Cause(
+            kind="GateBreached",
+            message=f"{worst.gate.name} {j.value} {j.limit} at {share}",
+            gate=worst.gate.name,
+            value=str(j.value),
+            limit=j.limit,
+            sampled_at=j.at,
+            at=world.now,
+        )
+    return _silence_cause(health, world)
+
+
+def _silence_cause(health: Health, world: Observed) -> Cause | None:
+    """Policies for not knowing. Being blind is the operator's state, so it is looked at before blaming a gate."""
+    spec = world.spec
+    if spec is None:
+        return None
+    if world.blind_since is not None:
+        if spec.on_blind.action == "Revert" and world.now - world.blind_since >= spec.on_blind.after:
+            message = f"Prometheus could not be asked for {format_duration(spec.on_blind.after)} (onBlind: Revert)"
+            return Cause(kind="Blind", message=message, at=world.now)
+        return None
+    for g in health.gates:
+        if g.gate.no_data != "Revert" or g.gate.severity != "Stop" or g.no_data_since is None:
+            continue
+        if g.gate.name in health.needed and world.now - g.no_data_since >= g.gate.no_data_after:
+            after = format_duration(g.gate.no_data_after)
+            message = f"{g.gate.name} had no data for {after} (noData: Revert): {g.judgement.message}"
+            return Cause(kind="NoData", gate=g.gate.name, message=message, at=world.now)
+    return None
+
+
+def look_again(health: Health, world: Observed) -> int | None:
+    """When a policy about silence is due, or a sample that is waited for may be there."""
+    times = []
+    spec = world.spec
+    if spec is not None and world.blind_since is not None:
+        times.append(world.blind_since + spec.on_blind.after)
+    for g in health.gates:
+        if g.no_data_since is not None:
+            times.append(g.no_data_since + g.gate.no_data_after)
+        elif g.judgement.at is not None:  # it turns into NoData by age alone
+            times.append(g.judgement.at + max(g.gate.query.max_age, 2 * g.gate.query.interval) + 1)
+    return min((t for t in times if t > world.now), default=None)
