@@ -1,0 +1,145 @@
+"""Kopf, and nothing else knows Kopf: it watches, we cache and queue.
+
+Only `on.event` is used, with null storages: Kopf then never writes to an object, keeps no state and runs no timers.
+What its conveniences cost and how they fail was measured before they were left out (docs/decisions).
+"""
+
+import asyncio
+import datetime
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+
+from strategyrollout.cluster.cache import Body, Cache
+from strategyrollout.cluster.client import Access
+from strategyrollout.cluster.kinds import WATCHED, Kind
+
+_CREDENTIALS_AGE = datetime.timedelta(minutes=10)
+_WATCHER = "watcher for "
+
+
+class NullDiffBase(kopf.DiffBaseStorage):  # type: ignore[misc]
+    """Remembers nothing: what changed is found by looking, not by comparing annotations."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        """The essence of an object: nothing."""
+        return {}
+
+    def fetch(self, *, body: Any) -> Any:
+        """Nothing was stored."""
+        return None
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is stored."""
+
+
+class NullProgress(kopf.ProgressStorage):  # type: ignore[misc]
+    """Remembers nothing: there are no handlers whose progress could be kept."""
+
+    def fetch(self, *, key: Any, body: Any) -> Any:
+        """Nothing was stored."""
+        return None
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Nothing is stored."""
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Nothing is there."""
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Nothing is touched."""
+
+    def clear(self, *, essence: Any) -> Any:
+        """The essence as it is."""
+        return essence
+
+
+class EndlessDelays:
+    """Seconds between attempts of Kopf's own requests, without end: giving up would end the process."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 0.2
+        while True:
+            yield delay * random.uniform(0.75, 1.25)
+            delay = min(delay * 2, 10.0)
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's settings for a process that only watches."""
+    made = kopf.OperatorSettings()
+    made.peering.standalone = True
+    made.posting.enabled = False
+    made.scanning.disabled = True
+    made.persistence.diffbase_storage = NullDiffBase()
+    made.persistence.progress_storage = NullProgress()
+    # Kopf's inactivity time-out can end a watcher for good without a word; streams are bounded by these instead.
+    made.watching.inactivity_timeout = 1e9
+    made.watching.server_timeout = 60
+    made.watching.client_timeout = 75
+    made.watching.connect_timeout = 5
+    for kind in WATCHED:
+        if kind.selector:
+            made.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
+    made.networking.request_timeout = 15
+    made.networking.connect_timeout = 3
+    made.networking.error_backoffs = EndlessDelays()
+    made.queueing.idle_timeout = 0.05
+    made.queueing.worker_limit = None
+    made.process.ultimate_exiting_timeout = None
+    return made
+
+
+def registry(cache: Cache, access: Callable[[], Access]) -> kopf.OperatorRegistry:
+    """The handlers: who we are, and one `on.event` a kind that puts what comes into the cache."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)  # type: ignore[untyped-decorator]
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        now = await asyncio.to_thread(access)
+        return kopf.ConnectionInfo(
+            server=now.host,
+            ca_path=str(now.ca) if now.ca else None,
+            insecure=not now.verify,
+            token=now.token or None,
+            certificate_path=str(now.certificate) if now.certificate else None,
+            private_key_path=str(now.key) if now.key else None,
+            expiration=datetime.datetime.now(datetime.UTC) + _CREDENTIALS_AGE,
+        )
+
+    for kind in WATCHED:
+        _watch(made, cache, kind)
+    return made
+
+
+def _watch(made: kopf.OperatorRegistry, cache: Cache, kind: Kind) -> None:
+    async def take(event: Any, **_: Any) -> None:
+        found = event["object"]
+        body: Body = {**found, "metadata": dict(found["metadata"])}  # Kopf goes on using its own
+        if event["type"] == "DELETED":
+            cache.remove(kind, body)
+        else:
+            cache.put(kind, body)
+
+    kopf.on.event(kind.group, kind.version, kind.plural, registry=made, id=f"cache-{kind.plural}")(take)
+
+
+def watchers(namespaces: int) -> tuple[int, int]:
+    """How many watcher tasks are alive, and how many there should be for so many namespaces (0: all)."""
+    alive = sum(1 for task in asyncio.all_tasks() if task.get_name().startswith(_WATCHER) and not task.done())
+    return alive, sum(max(1, namespaces) if kind.namespaced else 1 for kind in WATCHED)
+
+
+async def run(cache: Cache, access: Callable[[], Access], namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
+    """Watches until `stop` is set, or for ever. Returning before that, or raising, means that watching has failed."""
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry(cache, access),
+        settings=settings(),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        standalone=True,
+        stop_flag=stop,
+    )
+    await kopf.run_tasks(tasks, ignored=before)
