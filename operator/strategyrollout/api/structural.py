@@ -22,7 +22,7 @@ _KEPT = frozenset(
     | {"pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems"}
     | {"minProperties", "maxProperties"}
 )
-_DROPPED = frozenset({"title", "examples", "x-remedy", "x-between", "exclusiveMaximum", "const"})
+_DROPPED = frozenset({"title", "examples", "x-remedy", "x-between", "exclusiveMaximum", "exclusiveMinimum", "const"})
 _NOT_RE2 = re.compile(r"\(\?(=|!|<=|<!|>)|\\[1-9]")
 _INT32 = 2**31 - 1
 
@@ -75,6 +75,10 @@ def _convert(node: Schema, defs: dict[str, Schema], path: str, trail: tuple[str,
         raise SchemaError(f"{path}: {', '.join(sorted(unknown))} cannot be part of a structural schema")
     if "const" in node:
         result["enum"] = [node["const"]]
+    if "exclusiveMaximum" in node:  # numbers are whole here
+        result["maximum"] = node["exclusiveMaximum"] - 1
+    if "exclusiveMinimum" in node:
+        result["minimum"] = node["exclusiveMinimum"] + 1
     if result.get("additionalProperties") is False:
         del result["additionalProperties"]
     if "properties" in result:

@@ -1,0 +1,1 @@
+"""What the API promises: schemas, samples, and refusals that say what to do."""
