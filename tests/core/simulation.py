@@ -163,7 +163,7 @@ class Simulation:
         if self.table is not None:
             seen = self.frozen_seen.setdefault(self.table.epoch, self.now)
             stored = Stored(self.table, str(self.table.epoch), seen)
-        open_ones = [r for r in self.routers if r.open and r.table is not None or r.open and self.table is not None]
+        open_ones = [r for r in self.routers if (r.open and r.table is not None) or (r.open and self.table is not None)]
         consumers = Consumers(
             self.now,
             tuple(
