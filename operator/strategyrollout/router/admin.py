@@ -81,7 +81,7 @@ class Admin:
             answer = await asyncio.wait_for(self._wire.answer, _TIMEOUT)
         except TimeoutError as error:
             self.close()
-            raise ProxyGone(f"no answer to {line.split(' <<')[0]!r} within {_TIMEOUT:g} s") from error
+            raise ProxyGone(f"no answer to {line.split(' <<', maxsplit=1)[0]!r} within {_TIMEOUT:g} s") from error
         except asyncio.CancelledError:
             self.close()
             raise
@@ -91,7 +91,7 @@ class Admin:
         """A command whose only answer is a complaint."""
         answer = await self.command(line)
         if answer:
-            raise CommandFailed(f"{line.split(' <<')[0]}: {answer}")
+            raise CommandFailed(f"{line.split(' <<', maxsplit=1)[0]}: {answer}")
 
     async def read_map(self) -> list[Row]:
         """Entries of the map in force, in no order."""

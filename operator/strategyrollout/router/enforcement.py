@@ -38,6 +38,7 @@ class Enforcement:
         self._backends = Backends()
         self._ready: Mapping[str, frozenset[Address]] = {}
         self._flight = Flight()
+        self._leaving: frozenset[str] = frozenset()
         self._cuts: list[tuple[float, float, frozenset[str]]] = []
         self._not_after = 0
         self._refusing = False
@@ -47,11 +48,13 @@ class Enforcement:
         self.in_force = asyncio.Event()
         self.changed = asyncio.Event()
         """Set when something happened that an acknowledgement tells."""
+        self.moved = asyncio.Event()
+        """Set when there is something new to `look` at."""
 
     @property
     def empty(self) -> bool:
         """Whether ranges are frozen and nothing of them is in flight."""
-        return self.table is not None and bool(self.table.frozen) and self._flight.over
+        return self.table is not None and bool(self.table.frozen) and not self._leaving and self._flight.over
 
     async def keep_connected(self) -> None:
         """Connect, tell the proxy everything, wait until it is gone, again; never returns."""
@@ -83,6 +86,8 @@ class Enforcement:
         self._admin = admin
         if self.table is None:
             self._backends.adopt(routing.backends_in(entries))
+            if self._refusing:
+                await self._close_door(admin)
             log.info("proxy reached; it knows epoch %d", routing.epoch_in(entries))
             return
         await self._swap(admin, self.table)
@@ -109,18 +114,16 @@ class Enforcement:
         busy = [name for name, sample in (await self._samples()).items() if sample.current]
         self._backends.assign(table.revisions, busy)
         _write_disk(self._map, routing.rows(table, self._backends.of))
-        self._floor, self.table, self._not_after = table.epoch, table, not_after
-        self.in_force.clear()
-        if self._admin:
-            await self._told(self._swap(self._admin, table))
         if old is None:
             left = frozenset(names())
         else:
             left = frozenset(self._backends.of[revision] for revision in routing.left_behind(table, old))
-        self._leave(left, table)
-        self._backends.keep(table.revisions)
+        self._leaving |= left
+        self._floor, self.table, self._not_after = table.epoch, table, not_after
+        self.in_force.clear()
+        if self._admin:
+            await self._told(self._swap(self._admin, table))
         await self._observe()
-        self.changed.set()
 
     async def _prolong(self, table: Table) -> None:
         if self._admin and self.in_force.is_set():
@@ -132,6 +135,9 @@ class Enforcement:
         await self._fill(admin)
         entries = routing.live_rows(table, self._backends.of, not_after=self._not_after, admitting=not self._refusing)
         await admin.swap_map(entries)
+        # Only now does nothing in the proxy name the revisions that the table does not name.
+        self._backends.keep(table.revisions)
+        self._leave(table)
         self.in_force.set()
         self.changed.set()
 
@@ -158,15 +164,17 @@ class Enforcement:
             if self._admin and self.table:
                 await self._told(self._fill(self._admin))
 
-    def _leave(self, backends: frozenset[str], table: Table) -> None:
-        if not backends:
-            return
-        self._flight.leave(backends, time.monotonic())
-        if table.drain:
+    def _leave(self, table: Table) -> None:
+        backends, self._leaving = self._leaving, frozenset()
+        if backends:
+            self._flight.leave(backends, time.monotonic())
+            self.moved.set()
+        if backends and table.drain:
             self._cuts.append((time.monotonic() + table.drain / 1000, time.time(), backends))
 
     async def look(self) -> float:
         """Sample what is in flight, cut what outlasted the drain of a Freeze. Returns seconds until the next look."""
+        self.moved.clear()
         async with self._lock:
             due = [cut for cut in self._cuts if cut[0] <= time.monotonic()]
             self._cuts = [cut for cut in self._cuts if cut not in due]
@@ -196,7 +204,7 @@ class Enforcement:
             log.warning("cut %d requests that lasted longer than the drain", len(streams))
 
     async def refuse(self) -> None:
-        """Let nothing in any more, until `admit`."""
+        """Let nothing in any more, until `start_over`."""
         async with self._lock:
             self._refusing = True
             if self._admin:
@@ -206,16 +214,20 @@ class Enforcement:
         if any(key == routing.KEY_ADMITTING for key, _ in await admin.read_map()):
             await admin.set_entry(routing.KEY_ADMITTING, routing.REFUSING)
 
-    async def admit(self) -> None:
-        """Let requests in again from the next confirmed read on."""
+    async def start_over(self) -> None:
+        """Serve again, but only what a read from now on confirms."""
         async with self._lock:
             self._refusing = False
+            self.table = None
             self.in_force.clear()
 
     async def idle(self) -> bool:
-        """Whether nothing at all is in flight; a proxy that is gone has nothing."""
+        """Whether the proxy proves that nothing at all is in flight; one that does not answer proves nothing."""
         async with self._lock:
-            return not any(sample.current for sample in (await self._samples()).values())
+            if not self._floor:  # nothing was ever let in
+                return True
+            samples = await self._samples()
+            return bool(samples) and not any(sample.current for sample in samples.values())
 
     async def cut_all(self) -> None:
         """End whatever is in flight."""

@@ -7,6 +7,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+_BACKEND = "  backend="
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -44,9 +46,8 @@ def accepted_before(sessions: str, backends: frozenset[str], instant: float) -> 
             stream, _, rest = line.partition(": [")
             written = datetime.strptime(rest.partition("]")[0], "%d/%b/%Y:%H:%M:%S.%f")
             arrived = written.replace(tzinfo=UTC).timestamp()
-        elif line.startswith("  backend=") and arrived < instant:
-            if line.removeprefix("  backend=").split(" ", 1)[0] in backends:
-                found.append(stream)
+        elif line.startswith(_BACKEND) and arrived < instant:
+            found += [stream] if line.removeprefix(_BACKEND).split(" ", 1)[0] in backends else []
     return found
 
 

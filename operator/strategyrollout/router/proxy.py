@@ -1,0 +1,66 @@
+"""The proxy container: keeps HAProxy running, and running long enough.
+
+When a pod ends, both containers are told at once. HAProxy must outlive that: requests are in flight, and only the
+agent knows when none is left. So this small supervisor, which imports next to nothing, takes the signal instead.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from strategyrollout.router.settings import DRAINED, MAP, run_dir
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_LIVED = 1.0
+_POLL = 0.05
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+class Proxy:
+    """One HAProxy after another, in the foreground of the container."""
+
+    def __init__(self, binary: str, config: Path, folder: Path, grace: float) -> None:
+        self._command = [binary, "-db", "-f", str(config)]
+        self._folder = folder
+        self._grace = grace
+
+    def run(self) -> int:
+        """Until told to end; exit code. A HAProxy that dies is started again, one that cannot live is given up."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # HAProxy insists on the file; without a table in it, it answers 503.
+        (self._folder / MAP).touch()
+        while True:
+            started = time.monotonic()
+            # Times in answers of the runtime socket are local; the agent reads them as UTC.
+            process = subprocess.Popen(self._command, env={**os.environ, "TZ": "UTC"}, preexec_fn=_unblock)
+            while process.poll() is None:
+                if signal.sigwait(_SIGNALS) != signal.SIGCHLD:
+                    return self._end(process)
+            print(f"haproxy ended with {process.returncode}", file=sys.stderr, flush=True)
+            if time.monotonic() - started < _LIVED:
+                return process.returncode or 1
+
+    def _end(self, process: "subprocess.Popen[bytes]") -> int:
+        deadline = time.monotonic() + self._grace
+        drained = self._folder / DRAINED
+        while process.poll() is None and not drained.exists() and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        process.terminate()
+        process.wait()
+        return 0
+
+
+def main() -> int:
+    """Entry of the proxy container."""
+    binary = os.environ.get("HAPROXY_BINARY") or shutil.which("haproxy")
+    if not binary:
+        sys.exit("no haproxy found: put it on PATH or name it in HAPROXY_BINARY")
+    config = Path(os.environ.get("HAPROXY_CONFIG") or "/etc/router/haproxy.cfg")
+    return Proxy(binary, config, run_dir(), float(os.environ.get("GRACE_SECONDS") or "30")).run()
