@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench generate lock clean
+.PHONY: help demo test check bench generate lock
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,12 @@ check: .venv/.ready ## format, lint, types, import contracts, generated files up
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m strategyrollout.api.generate --check
+
+test: .venv/.ready ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
+	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
+
+bench: .venv/.ready ## latencies and footprint, printed as distributions (make bench B=name to run one)
+	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.bench $(B)
 
 generate: .venv/.ready ## write the CRDs and the API reference anew from the models
 	@$(PY) -m strategyrollout.api.generate
