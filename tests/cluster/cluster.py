@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import ssl
 import sys
@@ -24,6 +25,8 @@ from tests.cluster.images import ImageStore
 from tests.cluster.processes import ClusterError, Program, until
 
 Object = dict[str, Any]
+# Names the folder of a cluster that is already running, to the tests that shall use it.
+RUNNING = "STRATEGYROLLOUT_CLUSTER"
 _NOT_INSIDE = "the cluster runs in a network of its own; run this as: python -m tests.cluster.enter -- COMMAND"
 
 
@@ -40,9 +43,20 @@ class Cluster:
         self.node = Node(self.folder, self._names)
 
     @classmethod
+    def attach(cls, folder: Path, nodes: int = 1) -> Cluster:
+        """A cluster that someone else started in that folder, in this same namespace."""
+        if not inside():
+            raise ClusterError(_NOT_INSIDE)
+        return cls(folder, nodes)
+
+    @classmethod
     @contextlib.asynccontextmanager
     async def start(cls, folder: Path, nodes: int = 1, scrape_interval: str = "1s") -> AsyncIterator[Cluster]:
-        """Start a cluster in the folder, stop it at the end. Logs are in `folder/logs` and `folder/nodes/*/logs`."""
+        """Start a cluster in the folder, stop it at the end.
+
+        Logs stay: of the programs in `folder/logs`, of containers in `folder/nodes/*/logs`. Ports and addresses are
+        always the same, so there can be one per namespace; start another `enter` for another one.
+        """
         if not inside():
             raise ClusterError(_NOT_INSIDE)
         cluster = cls(folder, nodes)
@@ -110,6 +124,8 @@ class Cluster:
         for program in programs:
             await program.stop(grace=0.0)
         await self._control_plane.stop()
+        # Logs are worth keeping, data is not: it is large and every run writes it anew.
+        await asyncio.to_thread(shutil.rmtree, self.folder / "prometheus", ignore_errors=True)
 
     async def request(
         self, method: str, path: str, body: Object | None = None, token: str = ADMIN_TOKEN

@@ -6,7 +6,9 @@ default server lets through), an API server certificate of its own making that i
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 import signal
 import ssl
 import subprocess
@@ -83,6 +85,7 @@ class ControlPlane:
                 program.signal(signal.SIGKILL)
             await program.stop()
         await self.etcd.stop(grace=0.0)
+        await asyncio.to_thread(shutil.rmtree, self.folder / "etcd", ignore_errors=True)
 
     async def _has_default_account(self) -> bool:
         return await self._status("/api/v1/namespaces/default/serviceaccounts/default") == 200

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ class ImageStore:
         digest = hashlib.sha256(content).hexdigest()
         path = self._folder / digest
         if not path.exists():
-            temporary = path.with_suffix(".tmp")
+            # Several test workers may store the same content at once.
+            temporary = path.with_suffix(f".{os.getpid()}")
             temporary.write_bytes(content)
             temporary.replace(path)
         return digest

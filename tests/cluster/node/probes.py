@@ -82,7 +82,9 @@ async def repeat(probe: Object, check: Check, report: Callable[[bool], None], ea
     await asyncio.sleep(probe.get("initialDelaySeconds", 0))
     period = probe.get("periodSeconds", 10)
     successes = failures = 0
+    clock = asyncio.get_running_loop()
     while True:
+        began = clock.time()
         good = await check()
         successes, failures = (successes + 1, 0) if good else (0, failures + 1)
         if good and successes >= probe.get("successThreshold", 1):
@@ -90,4 +92,6 @@ async def repeat(probe: Object, check: Check, report: Callable[[bool], None], ea
             report(True)
         elif not good and failures >= probe.get("failureThreshold", 3):
             report(False)
-        await asyncio.sleep(min(_EAGER_SECONDS, period) if eager else period)
+        # A slow answer does not make the next question later.
+        wait = min(_EAGER_SECONDS, period) if eager else period
+        await asyncio.sleep(max(0.0, began + wait - clock.time()))
