@@ -12,7 +12,7 @@ from strategyrollout.core.build import (
     gate_snapshot,
     gate_snapshot_name,
 )
-from strategyrollout.core.revision import Content, configmap_references, content_from, identified
+from strategyrollout.core.revision import Content, configmap_references, content_from, identified, revision_from
 
 OWNER = Owner("desk-a", "momentum", "u-1")
 IMAGE = "registry.example/momentum@sha256:" + "4b" * 32
@@ -99,6 +99,8 @@ def test_another_number_of_pods_changes_nothing_else() -> None:
 def test_a_revision_can_be_built_again_from_its_record() -> None:
     back = content_from(BUILT.record)
     assert back is not None
+    assert revision_from(BUILT.record) == identified(back) == REVISION
+    assert revision_from(gate_snapshot(OWNER, {})) is None
     assert children(OWNER, identified(back), back, port="orders", replicas=3) == BUILT
 
 

@@ -63,7 +63,7 @@ def named(pods: Body, version: str = "2.4.0", **configmaps: Body) -> str:
     return revision.hash
 
 
-FROM_ENV = {"envFrom": [{"configMapRef": {"name": "params"}}]}
+FROM_ENV: Any = {"envFrom": [{"configMapRef": {"name": "params"}}]}
 
 GOLDEN = [
     ("a template alone", template(), "2.4.0", {}, "9e06932004"),

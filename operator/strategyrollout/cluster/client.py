@@ -6,17 +6,15 @@ Why not the official client for requests: it costs three to four times the CPU a
 
 import asyncio
 import json
-import ssl
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
+from strategyrollout.cluster.access import Access
 from strategyrollout.ports import Unavailable
 
 Body = dict[str, Any]
@@ -24,7 +22,6 @@ Body = dict[str, Any]
 TIMEOUT = 5.0
 CONNECTIONS = 64
 _CREDENTIALS_AGE = 60.0
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NO_SCHEMA = "failed to create typed patch object"
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -33,11 +30,13 @@ _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 class ApiError(Exception):
     """The API server answered, and not with success. `message` is its own sentence, for people."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, field: str = "") -> None:
+        """`field` is the path the server blames, when it names one."""
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
+        self.field = field
 
 
 class NotFound(ApiError):
@@ -67,57 +66,6 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     415: Invalid,
     422: Invalid,
 }
-
-
-@dataclass(frozen=True)
-class Access:
-    """Where the API server is and who we are to it."""
-
-    host: str
-    ca: Path | None = None
-    token: str = ""
-    certificate: Path | None = None
-    key: Path | None = None
-    verify: bool = True
-    server_name: str | None = None
-
-    def tls(self) -> ssl.SSLContext | bool:
-        """What aiohttp takes as `ssl`."""
-        if not self.host.startswith("https:"):
-            return True
-        context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.certificate:
-            context.load_cert_chain(str(self.certificate), str(self.key) if self.key else None)
-        return context
-
-
-def in_cluster(host: str, port: str) -> Access:
-    """The pod's own ServiceAccount; `host` and `port` are the environment's KUBERNETES_SERVICE_*. May raise OSError."""
-    token = (_ACCOUNT / "token").read_text().strip()
-    joined = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Access(f"https://{joined}", ca=_ACCOUNT / "ca.crt", token=token)
-
-
-def from_kubeconfig(path: str | None = None, context: str | None = None) -> Access:
-    """The current context of a kubeconfig (default: $KUBECONFIG, then ~/.kube/config). Raises the loader's errors."""
-    # Imported here: it takes half a second and 40 MiB, which an operator inside the cluster need not spend.
-    from kubernetes import client, config  # noqa: PLC0415
-
-    loaded = client.Configuration()
-    config.load_kube_config(config_file=path, context=context, client_configuration=loaded)
-    token = str(loaded.api_key.get("BearerToken", "")).removeprefix("Bearer ")
-    return Access(
-        host=str(loaded.host).rstrip("/"),
-        ca=Path(loaded.ssl_ca_cert) if loaded.ssl_ca_cert else None,
-        token=token,
-        certificate=Path(loaded.cert_file) if loaded.cert_file else None,
-        key=Path(loaded.key_file) if loaded.key_file else None,
-        verify=bool(loaded.verify_ssl),
-        server_name=loaded.tls_server_name,
-    )
 
 
 def resource_path(
@@ -317,4 +265,11 @@ def _answer(code: int, raw: bytes, what: str) -> Body:
         raise Invalid(400, "Invalid", message)
     if code == 429 or code >= 500:
         raise Unavailable(f"{what}: {code} {reason}: {message}")
-    raise _BY_STATUS.get(code, ApiError)(code, reason, message)
+    raise _BY_STATUS.get(code, ApiError)(code, reason, message, _blamed(body))
+
+
+def _blamed(body: Body) -> str:
+    details = body.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    first = causes[0] if isinstance(causes, list) and causes else None
+    return str(first.get("field") or "") if isinstance(first, dict) else ""

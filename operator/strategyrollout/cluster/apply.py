@@ -1,0 +1,179 @@
+"""Children of a rollout as a decision wants them: revisions with their pods, and whatever routes to them.
+
+What fails for one revision must not keep another from its pods (a revert waits for nothing of the failing side), so
+revisions are applied side by side and every failure is reported after all have had their turn.
+"""
+
+import asyncio
+import re
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from strategyrollout.api.conditions import Reason
+from strategyrollout.api.meta import LABEL_REVISION, MANAGER_TRAFFIC, MANAGER_WORKLOAD
+from strategyrollout.cluster.cache import Cache, labels_of, uid_of
+from strategyrollout.cluster.client import Api, ApiError, Body, Conflict, Forbidden, Invalid, NotFound
+from strategyrollout.cluster.ensure import Ensurer, object_path, refusal
+from strategyrollout.cluster.kinds import CONFIGMAPS, DEPLOYMENTS, REVISIONS, SERVICES
+from strategyrollout.core.build import Children, Owner, child_name, children
+from strategyrollout.core.observed import Problem
+from strategyrollout.core.revision import Content, content_from, identified
+from strategyrollout.ports import Unavailable
+
+_UNKNOWN_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"|: \.([^:\s]+): (?:field not|duplicate)')
+
+# Said about admission webhooks with side effects; then the real write must tell.
+_NO_DRY_RUN = "does not support dry run"
+
+
+class Applier:
+    """Writes children. One instance for all rollouts; one pass a rollout at a time."""
+
+    def __init__(self, api: Api, cache: Cache) -> None:
+        self._api = api
+        self._cache = cache
+        self._ensurer = Ensurer(api, cache)
+        self._built: dict[str, dict[tuple[str, str], Children]] = {}
+        self._contents: dict[str, dict[str, Content]] = {}
+        self._accepted: dict[str, set[tuple[str, str]]] = {}
+
+    def contents(self, owner: Owner) -> dict[str, Content]:
+        """Every revision there is a record of, or was in this process's life: a record that is deleted comes back."""
+        known = self._contents.setdefault(owner.uid, {})
+        for body in self._cache.children(REVISIONS, owner.uid):
+            name = labels_of(body).get(LABEL_REVISION)
+            if name and name not in known and (content := content_from(body)) is not None:
+                known[name] = content
+        return known
+
+    async def revisions(
+        self, owner: Owner, replicas: Mapping[str, int], *, port: str, target: tuple[str, Content] | None = None
+    ) -> tuple[Problem, ...]:
+        """Gives each revision its objects and its number of pods. `target` is the revision that the spec asks for.
+
+        Raises `Unavailable` when something may work later, after everything else was done.
+        """
+        known = self.contents(owner)
+        if target is not None:
+            known.setdefault(*target)
+        wanted = [self._revision(owner, name, count, known.get(name), port) for name, count in replicas.items()]
+        return await _all(wanted)
+
+    async def objects(
+        self, owner: Owner, bodies: Iterable[Body], manager: str = MANAGER_TRAFFIC
+    ) -> tuple[Problem, ...]:
+        """Applies other objects of the rollout (routers, a switched Service, gate snapshots), side by side."""
+        return await _all([self._ensurer.ensure(owner, body, manager) for body in bodies])
+
+    async def dry_run(self, owner: Owner, revision: str, content: Content, *, port: str) -> Problem | None:
+        """Asks the API server whether it would take the Deployment; a yes is remembered. Raises `Unavailable`."""
+        accepted = self._accepted.setdefault(owner.uid, set())
+        if (revision, port) in accepted:
+            return None
+        problem = await self._tried(self._children(owner, revision, content, port).deployment)
+        if problem is None:
+            accepted.add((revision, port))
+        return problem
+
+    async def remove(self, owner: Owner, revisions: Iterable[str]) -> None:
+        """Deletes everything of these revisions; their records last, so that a crash in between is noticed."""
+        gone = frozenset(revisions)
+        if not gone:
+            return
+        for kind in (DEPLOYMENTS, SERVICES, CONFIGMAPS, REVISIONS):
+            mine = [b for b in self._cache.children(kind, owner.uid) if labels_of(b).get(LABEL_REVISION) in gone]
+            for body in mine:
+                path = kind.path(owner.namespace, body["metadata"]["name"])
+                await self._delete(path, uid_of(body))
+                if not body["metadata"].get("finalizers"):
+                    self._cache.remove(kind, body)
+        for name in gone:
+            self._contents.get(owner.uid, {}).pop(name, None)
+        built = self._built.get(owner.uid, {})
+        for key in [key for key in built if key[0] in gone]:
+            del built[key]
+
+    def forget(self, uid: str) -> None:
+        """The rollout is gone; its children go by garbage collection."""
+        self._ensurer.forget(uid)
+        self._built.pop(uid, None)
+        self._contents.pop(uid, None)
+        self._accepted.pop(uid, None)
+
+    async def _delete(self, path: str, uid: str) -> None:
+        try:
+            await self._api.delete(path, uid=uid)
+        except (NotFound, Conflict):
+            return  # gone already, or another object by now
+        except ApiError as error:
+            raise Unavailable(f"DELETE {path}: {error}") from error
+
+    def _children(self, owner: Owner, name: str, content: Content, port: str) -> Children:
+        built = self._built.setdefault(owner.uid, {})
+        if (name, port) not in built:
+            # Under the name it was given when it was new, whatever today's way of naming would say.
+            revision = replace(identified(content), hash=name)
+            built[name, port] = children(owner, revision, content, port=port)
+        return built[name, port]
+
+    async def _revision(
+        self, owner: Owner, name: str, replicas: int, content: Content | None, port: str
+    ) -> Problem | None:
+        if content is None:
+            return await self._scale_only(owner, name, replicas)
+        wanted = self._children(owner, name, content, port)
+        steps = [(wanted.record, MANAGER_WORKLOAD)]
+        steps += [(body, MANAGER_WORKLOAD) for body in wanted.copies]
+        steps += [(wanted.service, MANAGER_TRAFFIC), (wanted.with_replicas(replicas), MANAGER_WORKLOAD)]
+        for body, manager in steps:
+            problem = await self._ensurer.ensure(owner, body, manager)
+            if problem is not None:
+                return problem
+        return None
+
+    async def _scale_only(self, owner: Owner, name: str, replicas: int) -> Problem | None:
+        """The record is lost, so nothing can be built; but pods that are needed for traffic must come all the same."""
+        live = self._cache.get(DEPLOYMENTS, owner.namespace, child_name(owner, name))
+        if live is not None and live["spec"].get("replicas") != replicas:
+            try:
+                await self._api.merge(object_path(live), {"spec": {"replicas": replicas}})
+            except ApiError as error:
+                return refusal(live, error)
+        text = f"ControllerRevision {child_name(owner, name)} is gone, so this revision cannot be made again"
+        return Problem(Reason.MISSING_INPUT, text)
+
+    async def _tried(self, deployment: Body) -> Problem | None:
+        collection = object_path(deployment).rpartition("/")[0]
+        # Under a name of its own: the question is about the content, also when the Deployment exists.
+        meta = {**deployment["metadata"], "generateName": "dry-run-"}
+        del meta["name"]
+        try:
+            await self._api.create(collection, {**deployment, "metadata": meta}, dry_run=True, strict=True)
+            # What POST takes with a warning (a repeated variable), apply refuses; nobody would see it until then.
+            name = f"dry-run-{deployment['metadata']['name']}"
+            renamed = {**deployment, "metadata": {**deployment["metadata"], "name": name}}
+            await self._api.apply(f"{collection}/{name}", renamed, manager=MANAGER_WORKLOAD, dry_run=True)
+        except (Invalid, Forbidden) as error:
+            if _NO_DRY_RUN in error.message:
+                return None
+            path = error.field or _field_in(error.message)
+            at = path if path.startswith("spec.template") else "spec.template"
+            return Problem(Reason.INVALID_TEMPLATE, error.message[:1024], at)
+        except ApiError as error:
+            raise Unavailable(f"dry run of {deployment['metadata']['name']}: {error}") from error
+        return None
+
+
+def _field_in(message: str) -> str:
+    found = _UNKNOWN_FIELD.search(message)
+    return (found.group(1) or found.group(2)) if found else ""
+
+
+async def _all(calls: list[Coroutine[Any, Any, Problem | None]]) -> tuple[Problem, ...]:
+    """Runs the calls side by side to their end; only then raises what one of them raised."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return tuple(result for result in results if isinstance(result, Problem))

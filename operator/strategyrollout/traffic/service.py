@@ -1,0 +1,39 @@
+"""Provider `service`: one Service whose selector is the revision that the assignment names. For blue/green only.
+
+A Service knows no units, confirms nothing and keeps established connections, so this provider cannot keep the rules
+that need acknowledgement: for as long as the cluster's proxies take, two revisions may serve. It says so in `KEEPS`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from strategyrollout.api.assignment import AssignmentSpec, Range
+from strategyrollout.api.meta import NOBODY
+from strategyrollout.core.build import Owner, owned, selector, service_port
+from strategyrollout.traffic.guarantees import Guarantees
+
+KEEPS = Guarantees(
+    acknowledged=False,
+    by_unit=False,
+    drained=False,
+    note="Established connections outlive the switch; pods of a reverted revision are ended at once because of that.",
+)
+
+
+def served(ranges: Sequence[Range]) -> str:
+    """The revision all requests go to: the owner of the ranges, frozen or not; of several the one with most buckets."""
+    buckets: Counter[str] = Counter()
+    for part in ranges:
+        buckets[part.owner] += part.end - part.start + 1
+    return min(buckets, key=lambda name: (-buckets[name], name)) if buckets else NOBODY
+
+
+def service(owner: Owner, name: str, port: str, assignment: AssignmentSpec) -> dict[str, Any]:
+    """The Service as it should be. With nobody to serve it selects no pod at all."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owned(owner, name, {}),
+        "spec": {"selector": selector(owner, served(assignment.ranges)), "ports": [service_port(port)]},
+    }
