@@ -12,8 +12,8 @@ from typing import Any
 
 import kopf
 
+from strategyrollout.cluster.access import Access
 from strategyrollout.cluster.cache import Body, Cache
-from strategyrollout.cluster.client import Access
 from strategyrollout.cluster.kinds import WATCHED, Kind
 
 _CREDENTIALS_AGE = datetime.timedelta(minutes=10)

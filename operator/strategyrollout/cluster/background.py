@@ -23,14 +23,21 @@ class Background:
         self._running: dict[Hashable, asyncio.Task[None]] = {}
         self._ended: dict[Hashable, float] = {}
 
-    def run(self, name: Hashable, every: float, work: Callable[[], Awaitable[object]]) -> bool:
-        """Starts the work unless it runs, or ran less than `every` ago. Returns whether it is under way."""
-        if name in self._running:
-            return True
-        if monotonic() - self._ended.get(name, float("-inf")) < every:
-            return False
-        self._running[name] = asyncio.create_task(self._guarded(name, work), name=f"background {name}")
-        return True
+    def run(
+        self,
+        name: Hashable,
+        every: float,
+        work: Callable[[], Awaitable[object]],
+        failed: Callable[[], object] | None = None,
+    ) -> None:
+        """Starts the work unless it runs, or ran less than `every` ago.
+
+        When it fails, `failed` is called once it may be asked for again.
+        """
+        if name in self._running or monotonic() - self._ended.get(name, float("-inf")) < every:
+            return
+        task = asyncio.create_task(self._guarded(name, every, work, failed), name=f"background {name}")
+        self._running[name] = task
 
     async def close(self) -> None:
         """Ends everything under way."""
@@ -38,14 +45,21 @@ class Background:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _guarded(self, name: Hashable, work: Callable[[], Awaitable[object]]) -> None:
+    async def _guarded(
+        self,
+        name: Hashable,
+        every: float,
+        work: Callable[[], Awaitable[object]],
+        failed: Callable[[], object] | None,
+    ) -> None:
         try:
             async with self._limit:
                 await work()
-        except (ApiError, Unavailable) as error:
-            _log.warning("%s: %s", name, error)
-        except Exception:
-            _log.exception("%s failed", name)
+        except Exception as error:
+            expected = isinstance(error, ApiError | Unavailable)
+            _log.warning("%s: %s", name, error, exc_info=None if expected else error)
+            if failed is not None:
+                asyncio.get_running_loop().call_later(every, failed)
         finally:
             self._running.pop(name, None)
             if len(self._ended) > _FORGET:

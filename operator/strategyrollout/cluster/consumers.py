@@ -25,6 +25,7 @@ from strategyrollout.core.observed import Consumer, Consumers
 Body = dict[str, Any]
 
 ANNOTATION_POD = f"{GROUP}/pod"
+ANNOTATION_CLOSED_BY = f"{GROUP}/closed-by"
 _LONGEST_SILENCE = 180_000  # of a Lease, ms; renewed every 60 s
 _KEEP_CLOSED = 600_000
 
@@ -36,26 +37,48 @@ class ConsumerLeases:
         self._api = api
         self._now = now
         self._acked: dict[str, tuple[int, int]] = {}
+        self._open: dict[str, set[str]] = {}
+        self._lost: dict[str, dict[str, int]] = {}
 
     def saw(self, lease: Body) -> None:
-        """Notes when an acknowledgement was first seen, by whichever way it came."""
-        name, epoch = lease["metadata"]["name"], acked_epoch(lease)
+        """Notes when an acknowledgement or an end was first seen, by whichever way it came."""
+        name, epoch, uid = lease["metadata"]["name"], acked_epoch(lease), _rollout_of(lease)
         known = self._acked.get(name)
         if known is None or known[0] < epoch:
             self._acked[name] = (epoch, self._now())
+        if is_open(lease):
+            self._open.setdefault(uid, set()).add(name)
+            return
+        self._open.get(uid, set()).discard(name)
+        if ANNOTATION_CLOSED_BY in _annotations(lease):
+            self._lost.setdefault(uid, {}).setdefault(name, self._now())
 
-    def forget(self, lease: Body) -> None:
-        """The Lease is gone."""
-        self._acked.pop(lease["metadata"]["name"], None)
+    def gone(self, lease: Body) -> None:
+        """The Lease is deleted. One that was open when last seen has taken its requests in flight with it."""
+        name, uid = lease["metadata"]["name"], _rollout_of(lease)
+        self._acked.pop(name, None)
+        if name in self._open.get(uid, set()):
+            self._open[uid].discard(name)
+            self._lost.setdefault(uid, {})[name] = self._now()
+
+    def forget(self, uid: str) -> None:
+        """The rollout with this UID is gone."""
+        self._open.pop(uid, None)
+        self._lost.pop(uid, None)
 
     async def list(self, namespace: str, uid: str) -> Consumers:
         """The consumers of the rollout with this UID. Raises `Unavailable` and `ApiError`."""
         sent = self._now()
         found = await self._api.list(LEASES.path(namespace), labels=f"{LABEL_ROLLOUT_UID}={uid}")
-        leases = [lease for lease in found.get("items", []) if is_open(lease)]
+        leases = found.get("items") or []
         for lease in leases:
             self.saw(lease)
-        return Consumers(listed_at=sent, open=tuple(self._consumer(lease) for lease in leases))
+        present = {lease["metadata"]["name"] for lease in leases}
+        for name in self._open.get(uid, set()) - present:
+            self._open[uid].discard(name)
+            self._lost.setdefault(uid, {})[name] = self._now()
+        consumers = tuple(self._consumer(lease) for lease in leases if is_open(lease))
+        return Consumers(sent, consumers, lost_at=max(self._lost.get(uid, {}).values(), default=None))
 
     async def close_ended(self, namespace: str, lease: str, pod: str) -> bool:
         """Closes a Lease whose process is proven to have ended. Raises `Unavailable` and `ApiError`."""
@@ -63,8 +86,8 @@ class ConsumerLeases:
             found = await self._api.get(PODS.path(namespace, pod))
             if found["metadata"]["uid"] != lease or not has_ended(found):
                 return False
-            closed = {"metadata": {"annotations": {ANNOTATION_CONSUMER: CONSUMER_CLOSED}}}
-            await self._api.merge(LEASES.path(namespace, lease), closed)
+            words = {ANNOTATION_CONSUMER: CONSUMER_CLOSED, ANNOTATION_CLOSED_BY: "operator"}
+            await self._api.merge(LEASES.path(namespace, lease), {"metadata": {"annotations": words}})
         except NotFound:
             return False
         return True
@@ -135,6 +158,10 @@ def has_ended(pod: Body) -> bool:
     restarts = {"Always": True, "OnFailure": failed, "Never": False}[spec.get("restartPolicy") or "Always"]
     for_good = bool(pod["metadata"].get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"}
     return for_good or not restarts
+
+
+def _rollout_of(lease: Body) -> str:
+    return str((lease["metadata"].get("labels") or {}).get(LABEL_ROLLOUT_UID) or "")
 
 
 def _annotations(lease: Body) -> dict[str, str]:

@@ -1,0 +1,220 @@
+"""From a rollout's spec and what it refers to, to the revision it asks for and the gates in force. Never waits.
+
+What has to be asked of the API server (a ConfigMap the cache never kept, a dry run, the snapshot of gate templates) is
+asked in the background; until the answer is there the target is unknown, and nothing new starts. A revert needs none
+of it.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from strategyrollout.api.assignment import Record
+from strategyrollout.api.conditions import Reason
+from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.cluster.apply import Applier
+from strategyrollout.cluster.background import Background
+from strategyrollout.cluster.cache import Body, Cache, Reference, name_of, uid_of
+from strategyrollout.cluster.client import Api, Conflict, Forbidden, NotFound
+from strategyrollout.cluster.kinds import CLUSTER_TEMPLATES, CONFIGMAPS, REVISIONS, TEMPLATES
+from strategyrollout.core.build import Owner, gate_snapshot, gate_snapshot_name
+from strategyrollout.core.gates import Gate
+from strategyrollout.core.observed import Problem, Revision
+from strategyrollout.core.resolve import resolve
+from strategyrollout.core.revision import Content, configmap_references, content_of, identified
+from strategyrollout.ports import Key
+
+_ABSENT_FOR_MS = 60_000
+_AGAIN = 1.0
+Wake = Callable[[Key], None]
+
+
+def references(rollout: Body) -> list[Reference]:
+    """What a rollout mentions, read from the raw object because its spec may not be readable as a whole."""
+    namespace, spec = name_of(rollout)[0], rollout.get("spec") or {}
+    found: list[Reference] = []
+    template = spec.get("template")
+    if isinstance(template, dict):
+        found += [(CONFIGMAPS, namespace, reference.name) for reference in configmap_references(template)]
+    for gate in spec.get("gates") or []:
+        ref = gate.get("template") if isinstance(gate, dict) else None
+        if isinstance(ref, dict) and ref.get("kind") == "ClusterGateTemplate":
+            found.append((CLUSTER_TEMPLATES, "", str(ref.get("name"))))
+        elif isinstance(ref, dict):
+            found.append((TEMPLATES, namespace, str(ref.get("name"))))
+    return found
+
+
+def parse_spec(rollout: Body) -> tuple[RolloutSpec | None, tuple[Problem, ...]]:
+    """The spec, or the field that keeps it from being read."""
+    try:
+        return RolloutSpec.model_validate(rollout.get("spec") or {}), ()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        return None, (Problem(Reason.INVALID_SPEC, first["msg"].removeprefix("Value error, "), path),)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the spec asks for, as far as it can be known at once."""
+
+    target: Revision | None = None
+    content: Content | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class GatesInForce:
+    """Gates of the spec, resolved against the snapshot of the attempt or what is there now."""
+
+    gates: tuple[Gate, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    snapshot: str | None = None
+    """Stored snapshot of the templates as they are now; None while it is not stored, or none is needed."""
+    settled: bool = True
+    """Whether everything a new attempt needs of templates is stored."""
+
+
+class Inputs:
+    """`wake` is called when something that was not known has become known. `now` is in milliseconds since 1970."""
+
+    def __init__(
+        self,
+        api: Api,
+        cache: Cache,
+        applier: Applier,
+        background: Background,
+        wake: Wake,
+        now: Callable[[], int],
+    ) -> None:
+        self._api = api
+        self._cache = cache
+        self._applier = applier
+        self._background = background
+        self._wake = wake
+        self._now = now
+        self._specs: dict[Key, tuple[Hashable, tuple[RolloutSpec | None, tuple[Problem, ...]]]] = {}
+        self._contents: dict[Key, tuple[Hashable, Asked]] = {}
+        self._gates: dict[Key, tuple[Hashable, tuple[tuple[Gate, ...], tuple[Problem, ...]]]] = {}
+        self._absent: dict[tuple[str, str], int] = {}
+        self._tried: dict[Key, tuple[str, Problem | None]] = {}
+
+    def spec(self, key: Key, rollout: Body) -> tuple[RolloutSpec | None, tuple[Problem, ...]]:
+        """The spec, parsed once a generation."""
+        mark = (uid_of(rollout), rollout["metadata"].get("generation"))
+        known = self._specs.get(key)
+        if known is None or known[0] != mark:
+            known = self._specs[key] = (mark, parse_spec(rollout))
+        return known[1]
+
+    def asked(self, key: Key, rollout: Body, spec: RolloutSpec, known: Mapping[str, Revision]) -> Asked:
+        """The revision the spec asks for. `known` are the revisions that were accepted before."""
+        found = self._content(key, rollout, spec)
+        if found.target is None or found.target.hash in known:
+            return found
+        tried = self._tried.get(key)
+        if tried is None or tried[0] != found.target.hash:
+            work = partial(self._dry_run, key, rollout, spec, found)
+            self._background.run(("dry run", key), _AGAIN, work, partial(self._wake, key))
+            return Asked()
+        return Asked(found.target, found.content, (tried[1],) if tried[1] else ())
+
+    def gates(self, key: Key, rollout: Body, spec: RolloutSpec, record: Record | None) -> GatesInForce:
+        """The gates in force. In mid-attempt the attempt's own snapshot of templates counts."""
+        live = self._live_templates(key.namespace, spec)
+        pinned: dict[str, Any] = {}
+        if record is not None and record.attempt is not None and record.attempt.templates:
+            snapshot = self._cache.get(REVISIONS, key.namespace, record.attempt.templates)
+            pinned = dict((snapshot or {}).get("data") or {})
+        templates = {**{name: body["spec"] for name, body in live.items()}, **pinned}
+        mark = (
+            *(uid_of(rollout), rollout["metadata"].get("generation"), record and record.attempt and record.attempt.id),
+            *((name, body["metadata"].get("resourceVersion")) for name, body in sorted(live.items())),
+            tuple(sorted(pinned)),
+        )
+        known = self._gates.get(key)
+        if known is None or known[0] != mark:
+            known = self._gates[key] = (mark, resolve(spec, templates))
+        gates, problems = known[1]
+        if not live or problems:
+            return GatesInForce(gates, problems)
+        name = self._snapshot(key, rollout, {ref: body["spec"] for ref, body in live.items()})
+        return GatesInForce(gates, problems, name, settled=name is not None)
+
+    def forget(self, key: Key) -> None:
+        """The rollout is gone."""
+        self._specs.pop(key, None)
+        self._contents.pop(key, None)
+        self._gates.pop(key, None)
+        self._tried.pop(key, None)
+
+    def _content(self, key: Key, rollout: Body, spec: RolloutSpec) -> Asked:
+        found: dict[str, Body] = {}
+        unknown = False
+        for reference in configmap_references(spec.template):
+            body = self._cache.get(CONFIGMAPS, key.namespace, reference.name)
+            if body is not None:
+                found[reference.name] = body
+            elif self._now() - self._absent.get((key.namespace, reference.name), -_ABSENT_FOR_MS) >= _ABSENT_FOR_MS:
+                unknown = True
+                self._look_for(key, reference.name)
+        if unknown:
+            return Asked()
+        versions = tuple((name, uid_of(body), body["metadata"]["resourceVersion"]) for name, body in found.items())
+        mark = (uid_of(rollout), rollout["metadata"].get("generation"), versions)
+        known = self._contents.get(key)
+        if known is None or known[0] != mark:
+            content = content_of(spec, found)
+            asked = Asked(identified(content), content) if isinstance(content, Content) else Asked(problems=content)
+            known = self._contents[key] = (mark, asked)
+        return known[1]
+
+    def _look_for(self, key: Key, name: str) -> None:
+        async def look() -> None:
+            try:
+                self._cache.put(CONFIGMAPS, await self._api.get(CONFIGMAPS.path(key.namespace, name)))
+            except (NotFound, Forbidden):
+                self._absent[key.namespace, name] = self._now()
+            self._wake(key)
+
+        self._background.run(("ConfigMap", key.namespace, name), _AGAIN, look, partial(self._wake, key))
+
+    async def _dry_run(self, key: Key, rollout: Body, spec: RolloutSpec, asked: Asked) -> None:
+        assert asked.target is not None
+        assert asked.content is not None
+        owner = Owner(key.namespace, key.name, uid_of(rollout))
+        problem = await self._applier.dry_run(owner, asked.target.hash, asked.content, port=spec.traffic.port)
+        self._tried[key] = (asked.target.hash, problem)
+        self._wake(key)
+
+    def _live_templates(self, namespace: str, spec: RolloutSpec) -> dict[str, Body]:
+        found = {}
+        for gate in spec.gates:
+            if gate.template is None:
+                continue
+            kind = CLUSTER_TEMPLATES if gate.template.kind == "ClusterGateTemplate" else TEMPLATES
+            body = self._cache.get(kind, namespace, gate.template.name)
+            if body is not None:
+                found[f"{gate.template.kind}/{gate.template.name}"] = body
+        return found
+
+    def _snapshot(self, key: Key, rollout: Body, templates: Mapping[str, Body]) -> str | None:
+        owner = Owner(key.namespace, key.name, uid_of(rollout))
+        name = gate_snapshot_name(owner, templates)
+        if self._cache.get(REVISIONS, key.namespace, name) is not None:
+            return name
+
+        async def store() -> None:
+            try:
+                body = await self._api.create(REVISIONS.path(key.namespace), gate_snapshot(owner, templates))
+            except Conflict:
+                body = await self._api.get(REVISIONS.path(key.namespace, name))
+            self._cache.put(REVISIONS, body)
+            self._wake(key)
+
+        self._background.run(("gate templates", key, name), _AGAIN, store, partial(self._wake, key))
+        return None
