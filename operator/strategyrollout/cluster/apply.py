@@ -18,7 +18,7 @@ from strategyrollout.cluster.ensure import Ensurer, object_path, refusal
 from strategyrollout.cluster.kinds import CONFIGMAPS, DEPLOYMENTS, REVISIONS, SERVICES
 from strategyrollout.core.build import Children, Owner, child_name, children
 from strategyrollout.core.observed import Problem
-from strategyrollout.core.revision import Content, content_from, identified
+from strategyrollout.core.revision import Content, identified
 from strategyrollout.ports import Unavailable
 
 _UNKNOWN_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"|: \.([^:\s]+): (?:field not|duplicate)')
@@ -38,26 +38,19 @@ class Applier:
         self._contents: dict[str, dict[str, Content]] = {}
         self._accepted: dict[str, set[tuple[str, str]]] = {}
 
-    def contents(self, owner: Owner) -> dict[str, Content]:
-        """Every revision there is a record of, or was in this process's life: a record that is deleted comes back."""
-        known = self._contents.setdefault(owner.uid, {})
-        for body in self._cache.children(REVISIONS, owner.uid):
-            name = labels_of(body).get(LABEL_REVISION)
-            if name and name not in known and (content := content_from(body)) is not None:
-                known[name] = content
-        return known
-
     async def revisions(
-        self, owner: Owner, replicas: Mapping[str, int], *, port: str, target: tuple[str, Content] | None = None
+        self, owner: Owner, replicas: Mapping[str, int], contents: Mapping[str, Content], *, port: str
     ) -> tuple[Problem, ...]:
-        """Gives each revision its objects and its number of pods. `target` is the revision that the spec asks for.
+        """Gives each revision its objects and its number of pods.
 
-        Raises `Unavailable` when something may work later, after everything else was done.
+        `contents` is remembered: the record of a revision that somebody deleted is made again until `remove` is asked
+        for. Raises `Unavailable` when something may work later, after everything else was done.
         """
-        known = self.contents(owner)
-        if target is not None:
-            known.setdefault(*target)
+        known = self._contents.setdefault(owner.uid, {})
+        known.update(contents)
         wanted = [self._revision(owner, name, count, known.get(name), port) for name, count in replicas.items()]
+        idle = [name for name in known if name not in replicas and self._has_objects(owner, name)]
+        wanted += [self._record(owner, name, known[name], port) for name in idle]
         return await _all(wanted)
 
     async def objects(
@@ -131,6 +124,13 @@ class Applier:
             if problem is not None:
                 return problem
         return None
+
+    def _has_objects(self, owner: Owner, name: str) -> bool:
+        return self._cache.get(DEPLOYMENTS, owner.namespace, child_name(owner, name)) is not None
+
+    async def _record(self, owner: Owner, name: str, content: Content, port: str) -> Problem | None:
+        record = self._children(owner, name, content, port).record
+        return await self._ensurer.ensure(owner, record, MANAGER_WORKLOAD)
 
     async def _scale_only(self, owner: Owner, name: str, replicas: int) -> Problem | None:
         """The record is lost, so nothing can be built; but pods that are needed for traffic must come all the same."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.meta import GROUP
+from strategyrollout.api.meta import GROUP, LABEL_REVISION
 from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.core.observed import Problem, Revision
 
@@ -156,6 +156,16 @@ def content_from(controller_revision: Mapping[str, Any]) -> Content | None:
     if not isinstance(data, Mapping) or not isinstance(data.get("template"), dict) or "version" not in data:
         return None
     return Content(str(data["version"]), data["template"], dict(data.get("configMaps") or {}))
+
+
+def revision_from(controller_revision: Mapping[str, Any]) -> Revision | None:
+    """The revision a ControllerRevision keeps, as it was named then; None when it is not one of a revision."""
+    content = content_from(controller_revision)
+    name = _dig(controller_revision, "metadata", "labels", LABEL_REVISION)
+    if content is None or not isinstance(name, str):
+        return None
+    images = tuple(dict.fromkeys(_images(content.template)))
+    return Revision(name, content.version, frozenset(controller_revision["data"].get("digests") or ()), images)
 
 
 def _pins(template: Mapping[str, Any]) -> dict[str, Any]:
