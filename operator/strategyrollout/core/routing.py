@@ -123,13 +123,24 @@ def _check(table: Table) -> None:
         free = span.end + 1
 
 
+# What a proxy starts with; the agent gives it out to revisions and pods, which come and go.
+BACKENDS = 8
+SERVERS = 64
+
+
+def backend_names() -> list[str]:
+    """The proxy's backends, one for each revision that can be served at a time."""
+    return [f"slot{i}" for i in range(BACKENDS)]
+
+
 # The proxy's map. Keys are buckets or ranges of them; three keys above the buckets carry what belongs to the whole
 # table, so that one swap changes everything at once.
 KEY_NOT_AFTER = str(BUCKETS)
 KEY_ADMITTING = str(BUCKETS + 1)
 KEY_EPOCH = str(BUCKETS + 2)
-ADMIT, FROZEN, ADMITTING, REFUSING = "admit", "frozen", "yes", "no"
-_LEASED, _FREE = "leased", "free"
+ADMIT, FROZEN, UNLISTED = "admit", "frozen", "unlisted"
+ADMITTING, REFUSING = "yes", "no"
+LEASED, _FREE = "leased", "free"
 
 Row = tuple[str, str]
 
@@ -161,7 +172,7 @@ def _verdict(span: Span, backends: Mapping[str, str]) -> str:
     if span.owner == NOBODY:
         return NOBODY
     verdict = ADMIT if span.next is None else FROZEN
-    lease = _LEASED if span.leased else _FREE
+    lease = LEASED if span.leased else _FREE
     return f"{verdict}:{backends[span.owner]}:{span.owner}:{span.token}:{lease}"
 
 

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from strategyrollout.api.meta import LABEL_REVISION
-from strategyrollout.core.routing import UnusableTable
-
-BACKENDS = 8
-SERVERS = 64
+from strategyrollout.core.routing import BACKENDS, SERVERS, UnusableTable, backend_names
 
 # Columns of the proxy's answer to `show servers state`.
 _BACKEND, _SERVER, _ADDRESS, _ADMIN_STATE, _PORT = 1, 3, 4, 6, 18
@@ -20,24 +17,19 @@ _BACKEND, _SERVER, _ADDRESS, _ADMIN_STATE, _PORT = 1, 3, 4, 6, 18
 Address = tuple[str, int]
 
 
-def names() -> list[str]:
-    """All backends of the pool."""
-    return [f"slot{i}" for i in range(BACKENDS)]
-
-
 class Backends:
     """Revision -> backend, and pod address -> server within it."""
 
     def __init__(self) -> None:
         self.of: dict[str, str] = {}
-        self._servers: dict[str, dict[Address, int]] = {name: {} for name in names()}
+        self._servers: dict[str, dict[Address, int]] = {name: {} for name in backend_names()}
 
     def assign(self, revisions: Iterable[str], busy: Iterable[str]) -> None:
         """Give every revision a backend that is nobody's and not busy; raises UnusableTable when there is none."""
         assigned = dict(self.of)
         for revision in sorted(set(revisions) - assigned.keys()):
             taken = {*assigned.values(), *busy}
-            free = next((name for name in names() if name not in taken), None)
+            free = next((name for name in backend_names() if name not in taken), None)
             if free is None:
                 raise UnusableTable(f"no free backend for revision {revision}; a router serves {BACKENDS} at a time")
             assigned[revision] = free
@@ -54,7 +46,7 @@ class Backends:
 
     def learn(self, servers_state: str) -> None:
         """Take over which server is which pod from the proxy's own answer to `show servers state`."""
-        self._servers = {name: {} for name in names()}
+        self._servers = {name: {} for name in backend_names()}
         for line in servers_state.splitlines():
             fields = line.split()
             if len(fields) > _PORT and fields[_BACKEND] in self._servers and fields[_ADMIN_STATE] == "0":

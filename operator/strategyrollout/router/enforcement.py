@@ -15,7 +15,7 @@ from pathlib import Path
 from strategyrollout.core import routing
 from strategyrollout.core.routing import Row, Table
 from strategyrollout.router.admin import Admin, CommandFailed, ProxyGone
-from strategyrollout.router.backends import Address, Backends, names
+from strategyrollout.router.backends import Address, Backends
 from strategyrollout.router.flight import Flight, Sample, accepted_before, samples_in
 from strategyrollout.router.settings import MAP, SOCKET
 
@@ -115,7 +115,7 @@ class Enforcement:
         self._backends.assign(table.revisions, busy)
         _write_disk(self._map, routing.rows(table, self._backends.of))
         if old is None:
-            left = frozenset(names())
+            left = frozenset(routing.backend_names())
         else:
             left = frozenset(self._backends.of[revision] for revision in routing.left_behind(table, old))
         self._leaving |= left
@@ -232,7 +232,7 @@ class Enforcement:
     async def cut_all(self) -> None:
         """End whatever is in flight."""
         async with self._lock:
-            await self._cut(frozenset(names()), time.time())
+            await self._cut(frozenset(routing.backend_names()), time.time())
 
     async def _samples(self) -> dict[str, Sample]:
         return samples_in(await self._asked("show stat -1 2 -1"))

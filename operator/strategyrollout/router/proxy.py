@@ -38,14 +38,19 @@ class Proxy:
         (self._folder / MAP).touch()
         while True:
             started = time.monotonic()
-            # Times in answers of the runtime socket are local; the agent reads them as UTC.
-            process = subprocess.Popen(self._command, env={**os.environ, "TZ": "UTC"}, preexec_fn=_unblock)
+            process = self._start()
             while process.poll() is None:
                 if signal.sigwait(_SIGNALS) != signal.SIGCHLD:
                     return self._end(process)
             print(f"haproxy ended with {process.returncode}", file=sys.stderr, flush=True)
             if time.monotonic() - started < _LIVED:
                 return process.returncode or 1
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # Times on the runtime socket are local ones; the agent reads them as UTC.
+        environment = {**os.environ, "TZ": "UTC"}
+        # Safe here: this process has no threads.
+        return subprocess.Popen(self._command, env=environment, preexec_fn=_unblock)  # noqa: PLW1509
 
     def _end(self, process: "subprocess.Popen[bytes]") -> int:
         deadline = time.monotonic() + self._grace

@@ -1,0 +1,240 @@
+"""The routers of a rollout: what the `haproxy` provider needs to exist, as plain dicts out of plain values.
+
+They are built when a rollout starts and left alone otherwise: an upgrade of the operator must not restart what routes
+orders. So the image is that of the assignment's record, and the pods carry the hash of the configuration they read
+when they started.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from strategyrollout.api.meta import GROUP, LABEL_COMPONENT, LABEL_ROLE, LABEL_ROLLOUT, ROLE_ROUTER
+from strategyrollout.core.build import ANNOTATION_CONFIG, Owner, owned, service_port
+from strategyrollout.traffic.guarantees import Guarantees
+from strategyrollout.traffic.haproxy_config import HEALTH_PORT, PORT, haproxy_config
+
+Body = dict[str, Any]
+
+KEEPS = Guarantees(
+    acknowledged=True,
+    by_unit=True,
+    drained=True,
+    note="Moving units are answered 423 for about the drain; see docs/traffic.md for what else clients meet.",
+)
+
+_RUN_DIR = "/run/router"
+_CONFIG_DIR = "/etc/router"
+_LONGEST_STATEFULSET = 52  # its pods' labels carry the name and a hash in 63 characters
+_SLACK_SECONDS = 10
+_USER = 65532
+
+
+@dataclass(frozen=True)
+class Routers:
+    """What is known about the routers of one rollout. `drain` in ms; `salt`, `header`, `drain` as in the assignment."""
+
+    owner: Owner
+    image: str
+    replicas: int
+    port_name: str
+    header: str
+    salt: str
+    drain: int
+
+
+def router_name(owner: Owner) -> str:
+    """Name of the StatefulSet, its ConfigMap, ServiceAccount, Role and RoleBinding."""
+    name = f"{owner.name}-router"
+    if len(name) <= _LONGEST_STATEFULSET:
+        return name
+    return f"{owner.name[:32].rstrip('-.')}-{hashlib.sha256(owner.name.encode()).hexdigest()[:10]}-router"
+
+
+def objects(routers: Routers) -> list[Body]:
+    """Everything, in the order in which it must be made. Raises ValueError (see `haproxy_config`)."""
+    config = haproxy_config(header=routers.header, salt=routers.salt, drain=routers.drain)
+    return [
+        *_identity(routers.owner),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": owned(routers.owner, router_name(routers.owner), _LABELS),
+            "data": {"haproxy.cfg": config},
+        },
+        *_services(routers),
+        _stateful_set(routers, hashlib.sha256(config.encode()).hexdigest()[:16]),
+    ]
+
+
+_LABELS = {LABEL_ROLE: ROLE_ROUTER, LABEL_COMPONENT: ROLE_ROUTER}
+
+
+def _selector(owner: Owner) -> dict[str, str]:
+    return {LABEL_ROLLOUT: owner.name, LABEL_ROLE: ROLE_ROUTER}
+
+
+def _identity(owner: Owner) -> list[Body]:
+    """Who the agent is and what it may: read one assignment, follow endpoints, keep Leases. Nothing else."""
+    name = router_name(owner)
+    metadata = owned(owner, name, _LABELS)
+    rules = [
+        {
+            "apiGroups": [GROUP],
+            "resources": ["trafficassignments"],
+            "resourceNames": [owner.name],
+            "verbs": ["get", "list", "watch"],
+        },
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+        # A Lease is named by a pod's UID, which no rule can know beforehand; whose it is, an admission policy minds.
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+    ]
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata,
+            "automountServiceAccountToken": False,
+        },
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": metadata, "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
+        },
+    ]
+
+
+def _services(routers: Routers) -> list[Body]:
+    """The one clients use, named like the rollout, and the one a StatefulSet must have."""
+    owner = routers.owner
+    ports = [service_port(routers.port_name)]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": owned(owner, owner.name, _LABELS),
+            "spec": {"selector": _selector(owner), "ports": ports},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": owned(owner, f"{router_name(owner)}s", _LABELS),
+            "spec": {"clusterIP": "None", "selector": _selector(owner), "ports": ports},
+        },
+    ]
+
+
+def _stateful_set(routers: Routers, config: str) -> Body:
+    owner = routers.owner
+    name = router_name(owner)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": owned(owner, name, _LABELS),
+        "spec": {
+            "replicas": routers.replicas,
+            "serviceName": f"{name}s",
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": _selector(owner)},
+            "template": {
+                "metadata": {
+                    "labels": {**_selector(owner), **_LABELS},
+                    "annotations": {ANNOTATION_CONFIG: config},
+                },
+                "spec": _pod(routers),
+            },
+        },
+    }
+
+
+def _pod(routers: Routers) -> Body:
+    name = router_name(routers.owner)
+    drain_seconds = -(-routers.drain // 1000)
+    return {
+        "serviceAccountName": name,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": drain_seconds + 2 * _SLACK_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_agent(routers), _proxy(routers, drain_seconds)],
+        "volumes": [
+            {"name": "run", "emptyDir": {}},
+            {"name": "config", "configMap": {"name": name}},
+            {"name": "token", "projected": {"sources": _TOKEN_SOURCES}},
+        ],
+    }
+
+
+_TOKEN_SOURCES = [
+    {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+]
+_TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
+_CONFINED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def _container(routers: Routers, part: str, environment: list[Body], mounts: list[Body]) -> Body:
+    return {
+        "name": part,
+        "image": routers.image,
+        "command": ["python", "-m", "strategyrollout.router", part],
+        "env": [{"name": "RUN_DIR", "value": _RUN_DIR}, *environment],
+        "volumeMounts": [{"name": "run", "mountPath": _RUN_DIR}, *mounts],
+        "securityContext": _CONFINED,
+    }
+
+
+def _values(values: Mapping[str, object]) -> list[Body]:
+    return [{"name": name, "value": str(value)} for name, value in values.items()]
+
+
+def _fields(fields: Mapping[str, str]) -> list[Body]:
+    return [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
+
+
+def _agent(routers: Routers) -> Body:
+    owner = routers.owner
+    values = {"ROLLOUT": owner.name, "ROLLOUT_UID": owner.uid, "PORT_NAME": routers.port_name}
+    fields = {"NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}
+    mounts = [{"name": "token", "mountPath": _TOKEN_DIR, "readOnly": True}]
+    return {
+        **_container(routers, "agent", [*_values(values), *_fields(fields)], mounts),
+        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+    }
+
+
+def _proxy(routers: Routers, drain_seconds: int) -> Body:
+    values = {
+        "PORT": PORT,
+        "HEALTH_PORT": HEALTH_PORT,
+        "HAPROXY_CONFIG": f"{_CONFIG_DIR}/haproxy.cfg",
+        "GRACE_SECONDS": drain_seconds + _SLACK_SECONDS,
+    }
+    mounts = [{"name": "config", "mountPath": _CONFIG_DIR, "readOnly": True}]
+    return {
+        **_container(routers, "proxy", [*_values(values), *_fields({"POD_IP": "status.podIP"})], mounts),
+        "ports": [
+            {"name": routers.port_name, "containerPort": PORT, "protocol": "TCP"},
+            {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "health", "scheme": "HTTP"},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
+        "resources": {"requests": {"cpu": "100m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
+    }
