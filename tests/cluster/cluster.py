@@ -123,6 +123,7 @@ class Cluster:
         programs += [self._fake_nodes.program, self._prometheus.program]
         for program in programs:
             await program.stop(grace=0.0)
+        self.node.end_all()
         await self._control_plane.stop()
         # Logs are worth keeping, data is not: it is large and every run writes it anew.
         await asyncio.to_thread(shutil.rmtree, self.folder / "prometheus", ignore_errors=True)

@@ -75,7 +75,7 @@ def outer(command: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGHUP, forward)
-    # Control-C reaches the command itself, which shares our terminal; we only wait for it to finish tidily.
+    # A terminal's Control-C reaches the command too, which shares it; we only wait for it to finish tidily.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = process.wait()
     os.close(write_end)

@@ -7,6 +7,7 @@ process inside the namespace, and even while the agent itself is frozen.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -89,6 +90,14 @@ class Node:
     def thaw_agent(self, name: str = "node-1") -> None:
         """Let the agent go on."""
         self._agents[name].signal(signal.SIGCONT)
+
+    def end_all(self) -> None:
+        """End what the agents started, orphans too; for the end of the cluster, when the agents are dead."""
+        for name in self._agents:
+            pods = self._folder / "nodes" / name / "pods"
+            for file in [*pods.glob("*/containers/*/pid"), *pods.glob(f"*/{PAUSE}")]:
+                with contextlib.suppress(OSError, ValueError):
+                    os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 class Orphan:

@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 # A strategy as small as it can be. It reads its API server's address and token the way every in-cluster client does.
 STRATEGY = """
-import http.server, json, os, pathlib, signal, ssl, sys, urllib.request
+import http.server, json, os, pathlib, signal, ssl, sys, threading, urllib.request
 
 ACCOUNT = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -43,6 +43,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             except OSError as error:
                 self.send_error(503, str(error)[:80])
                 return
+        elif self.path == "/seen":
+            text = json.dumps(SEEN)
         elif self.path == "/facts":
             text = json.dumps({
                 "environment": dict(os.environ),
@@ -60,6 +62,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+SEEN = []
+
+def watch():
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    url = f"https://{host}:{port}/api/v1/namespaces/{(ACCOUNT / 'namespace').read_text()}/configmaps?watch=1"
+    headers = {"Authorization": "Bearer " + (ACCOUNT / "token").read_text()}
+    context = ssl.create_default_context(cafile=ACCOUNT / "ca.crt")
+    for line in urllib.request.urlopen(urllib.request.Request(url, headers=headers), context=context):
+        SEEN.append(json.loads(line)["object"]["data"].get("mode"))
+
+if os.environ.get("FLAG_watch"):
+    threading.Thread(target=watch, daemon=True).start()
 print("started", flush=True)
 http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 """
@@ -137,9 +151,10 @@ async def _until(what: str, check: Callable[[], Awaitable[bool]], timeout: float
     await until(what, check, timeout)
 
 
-async def _running(cluster: Cluster, namespace: str) -> Object:
+async def _running(cluster: Cluster, namespace: str, *, apply_flags: bool = True) -> Object:
     """Deploy one strategy and return its pod once it is ready."""
-    await cluster.apply(_flags(namespace, "slow"), _deployment(namespace, _image(cluster)))
+    flags = [_flags(namespace, "slow")] if apply_flags else []
+    await cluster.apply(*flags, _deployment(namespace, _image(cluster)))
 
     async def ready() -> bool:
         pods = await _pods(cluster, namespace)
@@ -293,6 +308,33 @@ async def test_cut_off_takes_only_the_api_server_away(cluster: Cluster, namespac
     assert (await _get(pod, "/facts"))[0] == 200
     await cluster.node.heal(namespace, name)
     assert (await _get(pod, "/whoami"))[0] == 200
+
+
+async def test_cut_off_silences_open_connections_too(cluster: Cluster, namespace: str) -> None:
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "view", "namespace": namespace},
+        "roleRef": role,
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
+    }
+    flags = _flags(namespace, "slow")
+    flags["data"]["watch"] = "yes"
+    await cluster.apply(binding, flags)
+    pod = await _running(cluster, namespace, apply_flags=False)
+
+    async def seen(mode: str) -> bool:
+        return mode in (await _get(pod, "/seen"))[1]
+
+    await _until("it watches", lambda: seen("slow"))
+    await cluster.node.cut_off(namespace, pod["metadata"]["name"])
+    flags["data"]["mode"] = "fast"
+    await cluster.apply(flags)
+    await asyncio.sleep(1)
+    assert not await seen("fast")
+    await cluster.node.heal(namespace, pod["metadata"]["name"])
+    await _until("the open watch goes on", lambda: seen("fast"))
 
 
 async def test_an_orphan_outlives_its_object(cluster: Cluster, namespace: str) -> None:
