@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.cluster import network
 from tests.cluster.processes import ClusterError, Program, alive
 
+# Files in a pod's folder: "leave it alone", and the process that holds its network.
 ORPHAN, PAUSE = "orphan", "pause"
 
 

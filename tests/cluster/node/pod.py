@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster import network
+from tests.cluster.faults import ORPHAN, PAUSE
 from tests.cluster.images import ImageStore
 from tests.cluster.node.api import Api, ApiError, Object
 from tests.cluster.node.container import Container, Surroundings, timestamp
@@ -22,8 +23,6 @@ from tests.cluster.node.status import pod_status
 from tests.cluster.node.volumes import Volumes, token_key, token_requests
 from tests.cluster.processes import until
 
-ORPHAN = "orphan"
-PAUSE = "pause"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
