@@ -3,7 +3,8 @@
 A value that is absent, not a number, infinite or stale is `NoData`: neither a pass nor a breach (rule 2).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal
@@ -87,7 +88,7 @@ def _excess(gate: Gate, value: Decimal) -> Decimal:
     return max(distances, default=Decimal(-1))
 
 
-def _reduced(gate: Gate, values: tuple[Decimal, ...]) -> Decimal:
+def _reduced(gate: Gate, values: Sequence[Decimal]) -> Decimal:
     match gate.reduce:
         case "Max":
             return max(values)
@@ -122,46 +123,59 @@ def limit_text(gate: Gate, value: Decimal | None = None) -> str:
     return " or ".join(parts)
 
 
+def weigh(gate: Gate, sample: Sample) -> tuple[Verdict, Decimal | None]:
+    """Verdict and value of one sample alone, without words: this runs for every row of every answer.
+
+    A pod that breaches is a breach although another pod has nothing to divide yet (NaN).
+    """
+    finite = [v for v in sample.values if v.is_finite()]
+    if not finite:
+        return "NoData", None
+    value = finite[0] if len(finite) == 1 else _reduced(gate, finite)
+    if len(finite) != len(sample.values) and not _breach_whatever_the_rest(gate, value):
+        return "NoData", None
+    return ("Breach" if outside(gate, value) else "Pass"), value
+
+
 def judge_sample(gate: Gate, sample: Sample) -> Judgement:
-    """One sample alone. A pod that breaches is a breach although another pod has nothing to divide yet (NaN)."""
-    if not sample.values:
-        return Judgement("NoData", at=sample.at, message=sample.problem or "the query answered with no series")
-    finite = tuple(v for v in sample.values if v.is_finite())
-    partial = len(finite) != len(sample.values)
-    value = _reduced(gate, finite) if finite else None
-    if value is None or (partial and not _breach_whatever_the_rest(gate, value)):
-        return Judgement("NoData", at=sample.at, message="the value is not a finite number")
-    return Judgement("Breach" if outside(gate, value) else "Pass", value, limit_text(gate), sample.at)
+    """One sample alone, with the reason when it says nothing."""
+    verdict, value = weigh(gate, sample)
+    if verdict != "NoData":
+        return Judgement(verdict, value, limit_text(gate), sample.at)
+    silence = sample.problem or "the query answered with no series"
+    message = "the value is not a finite number" if sample.values else silence
+    return Judgement("NoData", limit=limit_text(gate), at=sample.at, message=message)
 
 
-def _stale(gate: Gate, judgement: Judgement, now: int) -> bool:
-    return judgement.at is None or now - judgement.at > max(gate.query.max_age, 2 * gate.query.interval)
+def _stale(gate: Gate, at: int, now: int) -> bool:
+    return now - at > max(gate.query.max_age, 2 * gate.query.interval)
 
 
 def judge(gate: Gate, samples: tuple[Sample, ...], now: int, since: int = 0) -> Judgement:
     """The verdict of a gate at `now` from its samples since `since` (oldest first).
 
-    Breach when at least `breaches` of the latest `of` usable samples break the limit, the newest breach being fresh.
-    A gate in its tolerated failures is `Inconclusive`: no reason to act, none to advance.
+    Breach when at least `breaches` of the latest `of` usable samples break the limit, the newest of them does, and it
+    is fresh. A gate in its tolerated failures is `Inconclusive`: no reason to act, none to advance.
     """
     fresh = [s for s in samples if s.at >= since]
     if not fresh:
         return Judgement("NoData", limit=limit_text(gate), message="no sample yet")
-    judged = [judge_sample(gate, s) for s in fresh]
-    usable = [j for j in judged if j.verdict != "NoData"][-gate.of :]
-    broken = [j for j in usable if j.verdict == "Breach"]
-    latest = judged[-1]
-    if len(broken) >= gate.breaches and usable[-1] is broken[-1] and not _stale(gate, broken[-1], now):
-        newest = broken[-1]
-        return Judgement("Breach", newest.value, limit_text(gate, newest.value), newest.at)
-    if _stale(gate, latest, now):
+    latest = judge_sample(gate, fresh[-1])
+    if latest.verdict == "Pass" and not _stale(gate, fresh[-1].at, now):
+        return latest
+    weighed = [(s, *weigh(gate, s)) for s in fresh]
+    usable = [(s, verdict, value) for s, verdict, value in weighed if verdict != "NoData"][-gate.of :]
+    breaches = sum(verdict == "Breach" for _, verdict, _ in usable)
+    if breaches >= gate.breaches:
+        newest, verdict, value = usable[-1]
+        if verdict == "Breach" and not _stale(gate, newest.at, now):
+            return Judgement("Breach", value, limit_text(gate, value), newest.at)
+    if _stale(gate, fresh[-1].at, now):
         return Judgement("NoData", limit=limit_text(gate), at=latest.at, message="the latest sample is too old")
     if latest.verdict == "NoData":
-        return Judgement("NoData", limit=limit_text(gate), at=latest.at, message=latest.message)
-    if latest.verdict == "Breach":
-        message = f"{len(broken)} of the latest {len(usable)} samples breach, {gate.breaches} of {gate.of} are needed"
-        return Judgement("Inconclusive", latest.value, limit_text(gate), latest.at, message)
-    return Judgement("Pass", latest.value, limit_text(gate), latest.at)
+        return latest
+    message = f"{breaches} of the latest {len(usable)} samples breach, {gate.breaches} of {gate.of} are needed"
+    return replace(latest, verdict="Inconclusive", message=message)
 
 
 def no_data_since(gate: Gate, samples: tuple[Sample, ...], armed_at: int) -> int:
@@ -170,5 +184,5 @@ def no_data_since(gate: Gate, samples: tuple[Sample, ...], armed_at: int) -> int
     Time in which the query itself failed is not held against the strategy, so a failed query starts it anew: the first
     answers of a Prometheus that was away are often empty.
     """
-    known = [s.at for s in samples if s.blind or judge_sample(gate, s).verdict != "NoData"]
+    known = [s.at for s in samples if s.blind or weigh(gate, s)[0] != "NoData"]
     return max(known[-1], armed_at) if known else armed_at

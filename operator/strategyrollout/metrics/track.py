@@ -6,7 +6,7 @@ latest `of` usable samples, the latest failed query, the latest sample. A test p
 
 from collections import deque
 
-from strategyrollout.core.gates import Gate, Sample, Verdict, judge, judge_sample
+from strategyrollout.core.gates import Gate, Sample, Verdict, judge, weigh
 
 _REPEAT_AFTER = 250  # ms; a standing breach is said again, for what it counts for may have begun in the meantime
 
@@ -38,12 +38,14 @@ class Track:
     def add(self, sample: Sample) -> bool | None:
         """Remember it. None: nobody needs to know. Otherwise whether it is urgent."""
         self._latest = sample
-        if judge_sample(self.gate, sample).verdict != "NoData":
+        verdict = weigh(self.gate, sample)[0]
+        if verdict != "NoData":
             self._usable.append(sample)
             self._blind = None
         elif sample.blind:
             self._blind = sample
-        verdict = judge(self.gate, self.recent(), sample.at).verdict
+        if verdict == "Breach" or (verdict == "NoData" and self._usable):
+            verdict = judge(self.gate, self.recent(), sample.at).verdict
         changed = verdict != self.verdict
         standing = verdict == "Breach" and self.gate.severity == "Stop"
         if not changed and not (standing and sample.at - self._said_at >= _REPEAT_AFTER):
