@@ -71,6 +71,7 @@ async def test_an_order_whose_strategy_dies_is_lost_and_one_that_was_never_sent_
         working = asyncio.create_task(sender.send(ACCOUNTS[0], milliseconds=5_000))
         await asyncio.sleep(0.3)
         strategy.process.kill()
+        await strategy.process.wait()
         assert (await working).lost
         after = await sender.send(ACCOUNTS[1])
     assert (after.lost, after.gave_up) == (False, True)
