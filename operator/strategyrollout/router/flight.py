@@ -89,5 +89,5 @@ class Flight:
         if now - left_at >= drain:  # by then it was cut
             return True
         sample = self._last.get(name)
-        unbroken_since = max(self._since or now, self._broken_at.get(name, float("-inf")))
+        unbroken_since = max(now if self._since is None else self._since, self._broken_at.get(name, float("-inf")))
         return sample is not None and sample.current == 0 and now - unbroken_since >= drain

@@ -191,7 +191,8 @@ def _container(routers: Routers, part: str, environment: list[Body], mounts: lis
     return {
         "name": part,
         "image": routers.image,
-        "command": ["python", "-m", "strategyrollout.router", part],
+        # The image's entry point is `python -m strategyrollout.router`.
+        "args": [part],
         "env": [{"name": "RUN_DIR", "value": _RUN_DIR}, *environment],
         "volumeMounts": [{"name": "run", "mountPath": _RUN_DIR}, *mounts],
         "securityContext": _CONFINED,
