@@ -27,6 +27,12 @@ _ECHO = 5.0
 _PLURALS = {"NetworkPolicy": "networkpolicies"}
 _WATCHED: dict[tuple[str, str], Kind] = {(kind.api_version, kind.plural): kind for kind in WATCHED}
 _REPLACED = {"Deployment", "StatefulSet", "Service"}
+# What the API server fills in by itself; anything else in a pod that was not asked for was added by somebody.
+_POD_DEFAULTS = {
+    *("restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy"),
+    *("securityContext", "schedulerName", "serviceAccount"),
+}
+_CONTAINER_DEFAULTS = {"terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "resources"}
 _NOT_CONTENT = {"metadata", "status", "apiVersion", "kind"}
 
 
@@ -70,7 +76,7 @@ class Ensurer:
         if live is not None and live["metadata"].get("deletionTimestamp"):
             return True  # on its way out; made again once it is gone
         if applied is None:
-            if live is None or not _belongs(live, owner) or not _covers(_content(live), _content(desired)):
+            if live is None or not _belongs(live, owner) or not _as_wanted(live, desired):
                 return False
             self._remember(owner, path, desired, live)
             return True
@@ -97,8 +103,10 @@ class Ensurer:
                 return _foreign(owner, desired, live)
             # The UID keeps the apply from making a new object, or changing another, should this one be gone.
             body = {**desired, "metadata": {**desired["metadata"], "uid": uid_of(live)}}
+            if desired["kind"] == "Service":  # who gets traffic: only over the very state that was looked at
+                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
         answer = await self._api.apply(path, body, manager=manager)
-        if desired["kind"] in _REPLACED and not _covers(answer.get("spec"), desired.get("spec")):
+        if desired["kind"] in _REPLACED and not _as_wanted(answer, desired):
             answer = await self._api.replace(path, _over(answer, desired))
         self._remember(owner, path, desired, answer)
         kind = _watched(desired)
@@ -169,6 +177,23 @@ def _mark(live: Body) -> tuple[Any, ...]:
     return meta.get("uid"), generation, meta.get("labels"), meta.get("ownerReferences"), content
 
 
+def _as_wanted(live: Body, desired: Body) -> bool:
+    if not _covers(_content(live), _content(desired)):
+        return False
+    pod, containers = _pod(live)
+    wanted_pod, wanted_containers = _pod(desired)
+    if set(pod) - set(wanted_pod) - _POD_DEFAULTS:
+        return False
+    pairs = zip(containers, wanted_containers, strict=True)  # as many, or they would not be covered
+    return all(set(mine) - set(wanted) <= _CONTAINER_DEFAULTS for mine, wanted in pairs)
+
+
+def _pod(body: Body) -> tuple[Body, list[Body]]:
+    template = (body.get("spec") or {}).get("template") or {}
+    pod = template.get("spec") or {}
+    return pod, [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
+
+
 def _content(body: Body) -> Body:
     meta = body["metadata"]
     kept = {key: meta.get(key) for key in ("labels", "annotations", "ownerReferences")}
@@ -190,11 +215,14 @@ def _covers(live: Any, desired: Any) -> bool:
 
 
 def _over(live: Body, desired: Body) -> Body:
-    """The desired object to be put in the place of the live one, keeping what is not ours to decide."""
+    """The desired object to be put in the place of the live one, keeping what is not ours to decide.
+
+    Without a resourceVersion, because controllers report on the object at the same moment; the UID stays.
+    """
     meta = live["metadata"]
     ours = desired["metadata"]
     merged = {
-        **{key: value for key, value in meta.items() if key != "managedFields"},
+        **{key: value for key, value in meta.items() if key not in {"managedFields", "resourceVersion"}},
         "labels": {**(meta.get("labels") or {}), **ours["labels"]},
         "annotations": {**(meta.get("annotations") or {}), **ours.get("annotations", {})},
         "ownerReferences": ours["ownerReferences"],

@@ -5,6 +5,7 @@ so that a rollout that flaps does not flood its namespace.
 """
 
 import asyncio
+import logging
 import os
 import uuid
 from collections import Counter
@@ -19,6 +20,8 @@ from strategyrollout.cluster.client import Api, ApiError, NotFound, resource_pat
 from strategyrollout.core.build import Owner
 from strategyrollout.core.decision import Notice
 from strategyrollout.ports import Unavailable
+
+_log = logging.getLogger(__name__)
 
 REPEATS_WITHIN = 600.0
 BURST = 25
@@ -66,8 +69,12 @@ class Events:
             owner, notice, at = await self._queue.get()
             try:
                 await self._write(owner, notice, at)
-            except (ApiError, Unavailable):
+            except (ApiError, Unavailable) as error:
                 self.dropped["failed"] += 1
+                _log.warning("an event about %s/%s is lost: %s", owner.namespace, owner.name, error)
+            except Exception:  # nothing about one event may end the task that writes them all
+                self.dropped["failed"] += 1
+                _log.exception("an event about %s/%s is lost", owner.namespace, owner.name)
             finally:
                 self._queue.task_done()
 

@@ -6,6 +6,7 @@ counted, never waited for. `replay` puts a line through the same code that decid
 
 import asyncio
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from pydantic import ConfigDict, TypeAdapter
 from strategyrollout.core.decide import decide
 from strategyrollout.core.decision import Decision
 from strategyrollout.core.observed import Observed
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 _QUEUE = 1_000
@@ -51,11 +54,14 @@ class EvidenceFile:
             batch = [await self._queue.get()]
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
+            kept = 0
             try:
                 kept = await asyncio.to_thread(self._append, batch)
+            except Exception as error:  # nothing about evidence may end the task that keeps it
+                _log.exception("evidence of %d decisions is lost: %s", len(batch), error)
+            finally:
                 self.counted["kept"] += kept
                 self.counted["failed"] += len(batch) - kept
-            finally:
                 for _ in batch:
                     self._queue.task_done()
 
