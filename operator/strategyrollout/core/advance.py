@@ -14,7 +14,7 @@ from strategyrollout.core.health import Health, advance_blockers
 from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, raised, thawed, written
 from strategyrollout.core.observed import Observed, Stored
 from strategyrollout.core.recipe import Step, position, recipe_of
-from strategyrollout.core.requests import fresh, latched
+from strategyrollout.core.requests import all_fresh, fresh, latched
 from strategyrollout.core.revert import is_blocked, is_settled
 
 RETRY_AFTER_WITHDRAWN_MS = 30_000
@@ -47,11 +47,13 @@ class Trial:
 
 def trial_of(world: Observed, stored: Stored | None) -> Trial | None:
     """The attempt under way, with its position in the recipe as it is written now."""
-    if stored is None or stored.spec.record.attempt is None or world.spec is None:
+    record = stored.spec.record if stored else None
+    if record is None or record.attempt is None or world.spec is None:
         return None
-    record = stored.spec.record
     recipe = recipe_of(world.spec, first=record.stable is None)
-    return Trial(record.attempt, recipe, position(recipe, record.attempt)) if record.attempt else None
+    if record.attempt.promote:
+        recipe = recipe[-1:]
+    return Trial(record.attempt, recipe, position(recipe, record.attempt))
 
 
 def started(world: Observed, stored: Stored) -> AssignmentSpec | None:
@@ -175,6 +177,10 @@ def _granted(world: Observed, stored: Stored, trial: Trial) -> AssignmentSpec:
     direct = record.stable is None and world.spec.initial == "Direct"
     leased = frozenset() if direct else frozenset({trial.attempt.revision})
     ranges = granted(spec.ranges, next_epoch(spec.epoch, world.now), leased)
+    if direct:  # it may have begun as `initial: Gated`
+        ranges = [r.model_copy(update={"leased": False}) for r in ranges]
+    for resume in all_fresh(world, record, "Resume"):  # asked for while moving: there was no hold to end
+        record = latched(world, record, resume)
     share = weight(ranges, trial.attempt.revision)
     update = {"held_from": world.now, "weight": share, "withdrawn": 0, "retry_at": None}
     attempt = trial.attempt.model_copy(update=update)
@@ -189,29 +195,42 @@ def _granted(world: Observed, stored: Stored, trial: Trial) -> AssignmentSpec:
     return written(spec, world.now, ranges=ranges, record=record, cause=cause, lease=lease)
 
 
-def continued(world: Observed, stored: Stored, trial: Trial) -> tuple[AssignmentSpec | None, Barrier]:
-    """An increase under way: grant it, or withdraw it in one write when a consumer does not acknowledge in time.
+def continued(world: Observed, stored: Stored, trial: Trial, health: Health) -> tuple[AssignmentSpec | None, Barrier]:
+    """An increase under way: grant it, or withdraw it in one write when it may not or cannot be granted.
 
     No consumer is ever timed out for an increase: whoever is silent may still be serving the trusted revision.
     """
-    assert world.spec is not None
     state = barrier(stored, world.consumers, world.now, timeout=None)
-    if state.complete and has_capacity(world, trial, 1):
-        return _granted(world, stored, trial), state
+    against = _against(world, stored, trial, health, state)
+    if against:
+        return withdrawn(world, stored, trial.attempt, against), state
+    return (_granted(world, stored, trial) if state.complete else None), state
+
+
+def _against(world: Observed, stored: Stored, trial: Trial, health: Health, state: Barrier) -> str:
+    """Why an increase under way may not be granted, in words: what would have kept it from beginning, or silence."""
+    assert world.spec is not None
+    if world.problems:
+        return f"{world.problems[0].path}: {world.problems[0].message}"
+    if world.spec.paused:
+        return "paused"
+    if not has_capacity(world, trial, 1):
+        return "the candidate lost its ready pods before it was granted anything"
+    if blocking := advance_blockers(health, world):
+        return f"{blocking[0].gate.name} {blocking[0].judgement.verdict}: {blocking[0].judgement.message}"
     frozen_at = stored.spec.record.frozen_at or world.now
-    late = bool(state.waiting) and world.now >= frozen_at + world.spec.traffic.ack_timeout
-    if not late and not state.complete:
-        return None, state
-    attempt = trial.attempt.model_copy(
-        update={"withdrawn": trial.attempt.withdrawn + 1, "retry_at": world.now + RETRY_AFTER_WITHDRAWN_MS}
-    )
-    silent = ", ".join(c.pod for c in state.waiting)
-    message = f"not acknowledged within {format_duration(world.spec.traffic.ack_timeout)} by {silent}"
-    if state.complete:
-        message = "the candidate lost its ready pods before it was granted anything"
-    record = stored.spec.record.model_copy(update={"attempt": attempt})
+    if state.stopped_at is None and world.now >= frozen_at + world.spec.traffic.ack_timeout:
+        silent = ", ".join(c.pod for c in state.waiting) or "routers that could not be listed"
+        return f"not acknowledged within {format_duration(world.spec.traffic.ack_timeout)} by {silent}"
+    return ""
+
+
+def withdrawn(world: Observed, stored: Stored, attempt: Attempt, message: str) -> AssignmentSpec:
+    """Every moving unit back to whom it had been taken from; the step is tried again after a while."""
+    update = {"withdrawn": attempt.withdrawn + 1, "retry_at": world.now + RETRY_AFTER_WITHDRAWN_MS}
+    record = stored.spec.record.model_copy(update={"attempt": attempt.model_copy(update=update)})
     cause = Cause(kind="Withdrawn", message=message[:512], at=world.now)
-    return written(stored.spec, world.now, ranges=thawed(stored.spec.ranges), record=record, cause=cause), state
+    return written(stored.spec, world.now, ranges=thawed(stored.spec.ranges), record=record, cause=cause)
 
 
 def _promoted(world: Observed, stored: Stored, trial: Trial) -> AssignmentSpec:
@@ -231,18 +250,18 @@ def nudged(world: Observed, stored: Stored, trial: Trial | None) -> AssignmentSp
         target = world.target.hash if world.target else None
         left = [q for q in record.quarantine if q.revision != target and not _shares_image(world, q.digests)]
         revert = None if record.revert and record.revert.served_at is not None else record.revert
-        record = latched(record.model_copy(update={"quarantine": left, "revert": revert}), retry)
+        record = latched(world, record.model_copy(update={"quarantine": left, "revert": revert}), retry)
         return _latched(world, stored, record, "retry")
     if (promote := fresh(world, record, "Promote")) is not None:
         if trial is not None:
             attempt = trial.attempt.model_copy(update={"promote": True})
             record = record.model_copy(update={"attempt": attempt})
-        return _latched(world, stored, latched(record, promote), "promote")
+        return _latched(world, stored, latched(world, record, promote), "promote")
     if (resume := fresh(world, record, "Resume")) is not None:
         if trial is not None and trial.holding and trial.step.manual:
             attempt = trial.attempt.model_copy(update={"resumed": True})
             record = record.model_copy(update={"attempt": attempt})
-        return _latched(world, stored, latched(record, resume), "resume")
+        return _latched(world, stored, latched(world, record, resume), "resume")
     return None
 
 

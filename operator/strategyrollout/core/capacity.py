@@ -8,6 +8,7 @@ from strategyrollout.api.assignment import Record
 from strategyrollout.core.advance import Trial, wanted_replicas
 from strategyrollout.core.buckets import owners
 from strategyrollout.core.observed import Observed
+from strategyrollout.core.revert import running
 
 
 def replicas(world: Observed, trial: Trial | None) -> dict[str, int]:
@@ -21,12 +22,12 @@ def replicas(world: Observed, trial: Trial | None) -> dict[str, int]:
     if trial is not None and trial.attempt.revision in _known(world):
         fewer = wanted_replicas(world, trial)
         wanted[trial.attempt.revision] = max(fewer, wanted.get(trial.attempt.revision, 0))
+    if running(record):
+        return wanted  # until everybody has let go, also of tables that were lost, any side may still be serving
     for revision in world.workloads:
-        if revision in wanted:
-            continue
-        if _is_kept(world, record, revision):
-            continue
-        wanted[revision] = 0
+        # An owner that is not known (somebody deleted its record) cannot be built, and must not be taken away either.
+        if revision not in wanted and revision not in full and not _is_kept(world, record, revision):
+            wanted[revision] = 0
     return wanted
 
 
@@ -46,7 +47,7 @@ def _kept_until(world: Observed, record: Record) -> int | None:
     if revert is None or revert.served_at is None or spec is None:
         return None
     if spec.traffic.service is not None:  # established connections outlive the switch; only ending the pods ends them
-        return revert.served_at
+        return revert.served_at + spec.traffic.drain
     return revert.served_at + spec.on_revert.keep if spec.on_revert.keep else None
 
 

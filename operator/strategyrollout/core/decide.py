@@ -17,7 +17,7 @@ from strategyrollout.api.assignment import AssignmentSpec, Cause, Record
 from strategyrollout.core import advance, capacity, report, revert
 from strategyrollout.core.buckets import is_frozen
 from strategyrollout.core.decision import Decision
-from strategyrollout.core.health import Health, for_life, look_again, trial
+from strategyrollout.core.health import Health, for_life, look_again, trial, unread
 from strategyrollout.core.moves import Barrier, written
 from strategyrollout.core.observed import Observed, Stored
 from strategyrollout.core.requests import forgotten, fresh, latched, rollback_outcomes, rollback_target
@@ -51,9 +51,11 @@ def decide(world: Observed) -> Decision:
 def _health(world: Observed, under_way: advance.Trial | None) -> Health:
     if under_way is not None:
         return trial(world, under_way.attempt, under_way.recipe, under_way.at)
-    stored = world.stored
-    if stored is not None and stored.spec.record.stable and not revert.running(stored.spec.record):
-        return for_life(world, stored.spec.record.stable)
+    record = world.stored.spec.record if world.stored else Record()
+    if record.attempt is not None:
+        return unread(world, record.attempt)
+    if record.stable and not revert.running(record):
+        return for_life(world, record.stable)
     return Health()
 
 
@@ -71,16 +73,20 @@ def _traffic(world: Observed, view: report.View) -> AssignmentSpec | None:
     away = revert.wanted(world, record, view.health)
     if away is not None:
         return revert.first_write(world, stored, away, flip=_flips(world, stored))
-    if view.trial is not None and is_frozen(stored.spec.ranges):
-        table, view.barrier = advance.continued(world, stored, view.trial)
+    if is_frozen(stored.spec.ranges) and record.attempt is not None:
+        if view.trial is None:
+            return advance.withdrawn(world, stored, record.attempt, "the spec cannot be read")
+        table, view.barrier = advance.continued(world, stored, view.trial, view.health)
         return table
     return _asked(world, stored, view) or _upwards(world, stored, view)
 
 
 def _absent(world: Observed) -> AssignmentSpec | None:
+    if world.spec is None:  # neither its drain nor the header of its units is known
+        return None
     if (seen := revert.knows_more(world, 0)) is not None:
         return revert.repaired(world, None, seen)
-    return revert.first_table(world) if world.spec is not None else None
+    return revert.first_table(world)
 
 
 def _flips(world: Observed, stored: Stored) -> bool:
@@ -95,9 +101,9 @@ def _asked(world: Observed, stored: Stored, view: report.View) -> AssignmentSpec
     record = stored.spec.record
     asked = fresh(world, record, "Rollback")
     if asked is not None and rollback_target(world, record, asked).away is None:
-        record = latched(record, asked, "NothingToDo")
+        record = latched(world, record, asked, "NothingToDo")
         return _bookkeeping(world, stored, record, rollback_target(world, stored.spec.record, asked).message)
-    kept = revert.pruned(world, record.quarantine)
+    kept = revert.barred(world, record, revert.pruned(world, record.quarantine))
     tidy = forgotten(world, record)
     if kept != record.quarantine or tidy is not record:
         return _bookkeeping(world, stored, tidy.model_copy(update={"quarantine": kept}), "forgot what is over")

@@ -6,6 +6,7 @@ sample was taken after the step's share was in force.
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from strategyrollout.api.assignment import Attempt, Cause
 from strategyrollout.api.gates import When
@@ -13,6 +14,8 @@ from strategyrollout.api.scalars import format_duration
 from strategyrollout.core.gates import Gate, Judgement, judge, no_data_since
 from strategyrollout.core.observed import GateReading, Observed
 from strategyrollout.core.recipe import Step
+
+_LONGEST_NUMBER = 32
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,13 @@ def trial(world: Observed, attempt: Attempt, recipe: tuple[Step, ...], at: int) 
     return Health(judged, frozenset(needed), attempt.held_from)
 
 
+def unread(world: Observed, attempt: Attempt) -> Health:
+    """Health of a candidate while the spec cannot be read: every gate there is may stop it, nothing lets it advance."""
+    readings = [r for r in world.gates if r.revision == attempt.revision]
+    judged = tuple(_judged(world, r, attempt.started_at, attempt.held_from or attempt.step_at) for r in readings)
+    return Health(judged, frozenset(r.gate.name for r in readings), attempt.held_from)
+
+
 def for_life(world: Observed, stable: str) -> Health:
     """Health of a promoted revision: only Always gates are left, and nothing waits for them."""
     readings = [r for r in world.gates if r.revision == stable and "Always" in r.gate.when]
@@ -110,14 +120,20 @@ def breach_cause(health: Health, world: Observed, share: str) -> Cause | None:
         j = worst.judgement
         return Cause(
             kind="GateBreached",
-            message=f"{worst.gate.name} {j.value} {j.limit} at {share}",
+            message=f"{worst.gate.name} {_number(j.value)} {j.limit} at {share}",
             gate=worst.gate.name,
-            value=str(j.value),
+            value=_number(j.value),
             limit=j.limit,
             sampled_at=j.at,
             at=world.now,
         )
     return _silence_cause(health, world)
+
+
+def _number(value: Decimal | None) -> str:
+    """A value as people read it. Prometheus may answer with hundreds of digits; a revert must not fail for that."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_NUMBER or value is None else f"{value:.6e}"
 
 
 def _silence_cause(health: Health, world: Observed) -> Cause | None:
@@ -136,7 +152,7 @@ def _silence_cause(health: Health, world: Observed) -> Cause | None:
         if g.gate.name in health.needed and world.now - g.no_data_since >= g.gate.no_data_after:
             after = format_duration(g.gate.no_data_after)
             message = f"{g.gate.name} had no data for {after} (noData: Revert): {g.judgement.message}"
-            return Cause(kind="NoData", gate=g.gate.name, message=message, at=world.now)
+            return Cause(kind="NoData", gate=g.gate.name, message=message[:512], at=world.now)
     return None
 
 

@@ -6,30 +6,57 @@ away (Flux does) it undoes nothing. A Rollback object is identified by its UID. 
 
 from dataclasses import dataclass
 
-from strategyrollout.api.assignment import Record
+from strategyrollout.api.assignment import AssignmentSpec, Record
 from strategyrollout.api.rollback import RollbackStatus
 from strategyrollout.core.observed import Observed, Request
+
+MOST_OBJECTS = 50  # that the record remembers
 
 
 def is_new(record: Record, request: Request) -> bool:
     """Whether it has not been acted upon."""
     if request.source == "Object":
-        return all(not entry.startswith(request.key) for entry in record.objects)
+        return request.key not in _outcomes(record)
     return record.handled.get(request.key) != request.value
 
 
-def fresh(world: Observed, record: Record, verb: str) -> Request | None:
-    """The first request of a kind that has not been acted upon; objects before annotations before the pin."""
+def _outcomes(record: Record) -> dict[str, str]:
+    """UID of a Rollback object -> what became of it."""
+    return {key: outcome for key, _, outcome in (entry.partition("=") for entry in record.objects)}
+
+
+def all_fresh(world: Observed, record: Record, verb: str) -> list[Request]:
+    """Requests of a kind that have not been acted upon; objects before annotations before the pin.
+
+    Of objects only as many as can be remembered: a flood of alerts waits for its first ones to be reported as done,
+    or those forgotten would act again.
+    """
     order = {"Object": 0, "Annotation": 1, "Pin": 2}
     asked = sorted((r for r in world.requests if r.verb == verb and is_new(record, r)), key=lambda r: order[r.source])
-    return asked[0] if asked else None
+    objects = [r for r in asked if r.source == "Object"]
+    room = MOST_OBJECTS - len(_remembered(world, record))
+    return objects[: max(0, room)] + [r for r in asked if r.source != "Object"]
 
 
-def latched(record: Record, request: Request, outcome: str = "Succeeded") -> Record:
-    """The record with the request acted upon."""
-    if request.source == "Object":
-        return record.model_copy(update={"objects": [*record.objects, f"{request.key}={outcome}"][-50:]})
-    return record.model_copy(update={"handled": {**record.handled, request.key: request.value}})
+def fresh(world: Observed, record: Record, verb: str) -> Request | None:
+    """The first request of a kind that has not been acted upon."""
+    return next(iter(all_fresh(world, record, verb)), None)
+
+
+def _remembered(world: Observed, record: Record) -> list[str]:
+    """Entries about objects that are still there and not reported as done."""
+    present = {r.key for r in world.requests if r.source == "Object"}
+    return [entry for entry in record.objects if entry.partition("=")[0] in present]
+
+
+def latched(world: Observed, record: Record, request: Request, outcome: str = "Succeeded") -> Record:
+    """The record with the request acted upon. What nobody will ask about again is forgotten first."""
+    if request.source != "Object":
+        return record.model_copy(update={"handled": {**record.handled, request.key: request.value}})
+    entries = [*record.objects, f"{request.key}={outcome}"]
+    if len(entries) > MOST_OBJECTS:
+        entries = [*_remembered(world, record), entries[-1]]
+    return record.model_copy(update={"objects": entries[-MOST_OBJECTS:]})
 
 
 def forgotten(world: Observed, record: Record) -> Record:
@@ -71,7 +98,35 @@ def rollback_target(world: Observed, record: Record, request: Request) -> Target
         return Target(None, None, f"no revision {request.to!r} is kept; see status.revisions for those that are")
     if to == stable:
         return Target(None, None, f"{request.to} is what serves; nothing was changed")
+    if to not in record.history:
+        words = "has never been trusted with everything, or was taken back; apply or retry it instead"
+        return Target(None, None, f"{request.to} {words}")
     return Target(stable, to)
+
+
+def due_rollback(world: Observed, record: Record) -> tuple[Request, Target] | None:
+    """The first rollback asked for that leads anywhere; one that does not never holds up another."""
+    for request in all_fresh(world, record, "Rollback"):
+        target = rollback_target(world, record, request)
+        if target.away is not None:
+            return request, target
+    return None
+
+
+def redirection(world: Observed, stored: AssignmentSpec) -> tuple[Request, str] | None:
+    """A rollback to another revision by name while everything is on its way back, and where it leads.
+
+    The way out when the target of a revert has no pods and will not get any.
+    """
+    record = stored.record
+    revert = record.revert
+    if revert is None or revert.served_at is not None or not all(r.next for r in stored.ranges):
+        return None
+    for request in all_fresh(world, record, "Rollback"):
+        to = None if request.to == "Previous" else _named(world, request.to)
+        if to is not None and to != revert.to and to in record.history:
+            return request, to
+    return None
 
 
 def is_taken_back(world: Observed, record: Record) -> bool:
@@ -83,8 +138,8 @@ def answered(world: Observed, record: Record, to: str) -> Record:
     """The record after traffic went to `to`: every rollback that was visible and meant the same has acted."""
     for request in world.requests:
         meant = request.to == "Previous" or _named(world, request.to) == to
-        if request.verb == "Rollback" and meant and is_new(record, request):
-            record = latched(record, request)
+        if meant and request in all_fresh(world, record, "Rollback"):
+            record = latched(world, record, request)
     return record
 
 
@@ -105,7 +160,7 @@ def _named(world: Observed, name: str) -> str | None:
 def rollback_outcomes(world: Observed, record: Record) -> dict[str, RollbackStatus]:
     """Status of every Rollback object of this rollout that has been acted upon."""
     out: dict[str, RollbackStatus] = {}
-    outcomes = dict(entry.split("=", 1) for entry in record.objects)
+    outcomes = _outcomes(record)
     for request in world.requests:
         if request.source != "Object" or request.key not in outcomes:
             continue

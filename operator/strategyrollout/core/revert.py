@@ -14,7 +14,7 @@ from strategyrollout.core.buckets import filled, is_frozen, size, weight
 from strategyrollout.core.health import Health, breach_cause
 from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, taken_back, written
 from strategyrollout.core.observed import Observed, Request, Stored
-from strategyrollout.core.requests import answered, fresh, is_taken_back, previous, rollback_target
+from strategyrollout.core.requests import answered, due_rollback, is_taken_back, latched, previous, redirection
 
 QUARANTINING = frozenset({"GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "DeadlineExceeded"})
 BLOCKING = QUARANTINING | {"Blind", "Repair"}
@@ -31,11 +31,11 @@ class Away:
 
 def wanted(world: Observed, record: Record, health: Health) -> Away | None:
     """Whether traffic must go back now, and why; the order is who outranks whom."""
-    asked = fresh(world, record, "Rollback")
-    if asked is not None:
-        target = rollback_target(world, record, asked)
-        if target.away is not None:
-            return Away(target.away, target.to or NOBODY, _asked_cause(world, asked))
+    due = due_rollback(world, record)
+    if due is not None:
+        asked, target = due
+        assert target.away is not None
+        return Away(target.away, target.to or NOBODY, _asked_cause(world, asked))
     if record.attempt is not None:
         cause = _attempt_cause(world, record, record.attempt, health)
         return Away(record.attempt.revision, record.stable or NOBODY, cause) if cause else None
@@ -133,12 +133,25 @@ def second_write(world: Observed, stored: Stored) -> tuple[AssignmentSpec | None
     spec, record = stored.spec, stored.spec.record
     revert = record.revert
     assert revert is not None
+    if (redirected := redirection(world, spec)) is not None:
+        return _redirected(world, stored, revert, *redirected), Barrier(False, None, (), None)
     timeout = revert.lease if revert.timeout else None
     state = barrier(stored, world.consumers, world.now, timeout=timeout)
     if not state.complete or not can_take(world, revert.to):
         return None, state
     record = answered(world, record, revert.to)
     return _finished(world, spec, record, revert, spec.ranges, stopped_at=state.stopped_at), state
+
+
+def _redirected(world: Observed, stored: Stored, revert: Revert, request: Request, to: str) -> AssignmentSpec:
+    """The Freeze in force with another target. A new epoch, so everybody acks and drains anew."""
+    spec, record = stored.spec, stored.spec.record
+    cause = _asked_cause(world, request)
+    aimed = revert.model_copy(update={"to": to, "cause": cause})
+    trusted = [q for q in record.quarantine if q.revision != to]
+    record = latched(world, record.model_copy(update={"revert": aimed, "quarantine": trusted}), request)
+    ranges = [r.model_copy(update={"next": to}) if r.next else r for r in spec.ranges]
+    return written(spec, world.now, ranges=ranges, record=record, cause=cause)
 
 
 def can_take(world: Observed, revision: str) -> bool:
@@ -179,6 +192,20 @@ def pruned(world: Observed, entries: Iterable[Quarantine]) -> list[Quarantine]:
     """Without entries that have expired and are not what the spec asks for: expiry alone never starts anything."""
     target = world.target.hash if world.target else None
     return [q for q in entries if q.until > world.now or q.revision == target or target is None]
+
+
+def barred(world: Observed, record: Record, entries: list[Quarantine]) -> list[Quarantine]:
+    """With an entry of its own for a target kept out by an image it shares.
+
+    So that the image's time running out does not start what had been refused meanwhile.
+    """
+    target = world.target
+    if target is None or target.hash == record.stable or any(q.revision == target.hash for q in entries):
+        return entries
+    shared = next((q for q in entries if q.until > world.now and target.digests & set(q.digests)), None)
+    if shared is None:
+        return entries
+    return [*entries, Quarantine(revision=target.hash, until=shared.until, reason=shared.reason)][-20:]
 
 
 def _quarantined(world: Observed, record: Record, away: Away) -> list[Quarantine]:
