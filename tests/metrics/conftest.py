@@ -44,7 +44,7 @@ def asking(text: str, *, interval: int = 100, max_age: int = 15_000, **fields: A
 class Watcher:
     """A query plane and what it said."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str | None) -> None:
         self.woken: list[tuple[Key, bool]] = []
         self.plane = QueryPlane(address, lambda key, urgent: self.woken.append((key, urgent)), now)
 
@@ -71,7 +71,7 @@ class Watcher:
         return self.recent(gate)[-1]
 
 
-Watch = Callable[[str], Awaitable[Watcher]]
+Watch = Callable[[str | None], Awaitable[Watcher]]
 
 
 @pytest_asyncio.fixture
@@ -79,7 +79,7 @@ async def watching() -> AsyncIterator[Watch]:
     """Makes query planes with that default address, and closes them in the end."""
     made: list[Watcher] = []
 
-    async def make(address: str) -> Watcher:
+    async def make(address: str | None) -> Watcher:
         watcher = Watcher(address)
         await watcher.plane.start()
         made.append(watcher)

@@ -268,6 +268,15 @@ async def test_what_only_a_person_can_mend_is_a_problem_of_the_gate(
     assert watcher.plane.blind_since([gate]) is None
 
 
+async def test_a_gate_without_any_address_says_where_to_set_one(watching: Watch) -> None:
+    gate = asking("q")
+    watcher = await watching(None)
+    watcher.plane.watch(KEY, (GREEN,), (gate,))
+    sample = await watcher.sample(gate)
+    assert sample.problem == ("no Prometheus to ask: set source.address, or STRATEGYROLLOUT_PROMETHEUS of the operator")
+    assert len(watcher.plane.problems([gate])) == 1
+
+
 async def test_nobody_listening_is_blind_and_keeps_passwords_to_itself(watching: Watch) -> None:
     gate = asking("q")
     watcher = await watching("http://desk:secret@127.0.0.1:1")

@@ -31,9 +31,9 @@ class _Watched:
 class QueryPlane:
     """Implements `ports.Samples`. All methods belong to the event loop in which it was started."""
 
-    def __init__(self, default_address: str, wake: Wake, now: Callable[[], int]) -> None:
+    def __init__(self, default_address: str | None, wake: Wake, now: Callable[[], int]) -> None:
         """`wake(key, urgent)` is called on every change of a verdict, urgently for the breach of a Stop gate, and must
-        return at once. `now` is the time in milliseconds since 1970."""
+        return at once. `now` is the time in milliseconds since 1970. Without a default address every gate needs one."""
         self._default_address = default_address
         self._wake = wake
         self._now = now

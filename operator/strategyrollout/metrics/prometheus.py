@@ -29,12 +29,14 @@ class _TooLarge(Exception):
 class Prometheus:
     """Every source there is. Create it inside the event loop; close it in the end."""
 
-    def __init__(self, default_address: str, now: Callable[[], int]) -> None:
+    def __init__(self, default_address: str | None, now: Callable[[], int]) -> None:
         self._default = default_address
         self._now = now
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS)
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        self._failed: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_CONNECTIONS_FOR_FAILED))
+        self._failed: dict[str | None, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(_CONNECTIONS_FOR_FAILED)
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -50,6 +52,9 @@ class Prometheus:
     async def _ask(self, query: Query, wanted: Container[Subject]) -> Answer:
         seconds = patience(query)
         address = query.source.address or self._default
+        if address is None:
+            problem = "no Prometheus to ask: set source.address, or STRATEGYROLLOUT_PROMETHEUS of the operator"
+            return Answer(self._now(), problem=problem, invalid=True)
         try:
             status, body = await self._post(address, query, seconds)
         except TimeoutError:
