@@ -12,6 +12,7 @@ from strategyrollout.core.build import Owner, child_name, copy_name, gate_snapsh
 from strategyrollout.core.revision import Content, content_from, identified
 from strategyrollout.ports import Unavailable
 from tests.cluster.cluster import Cluster
+from tests.cluster.processes import until
 from tests.hands.conftest import World, pod_template
 
 pytestmark = pytest.mark.cluster
@@ -85,9 +86,15 @@ async def test_nothing_is_asked_of_the_server_when_everything_is_in_place(world:
 
 async def test_what_the_deployment_controller_reports_is_no_reason_to_write(world: World) -> None:
     one = await applied(world)
-    for _ in range(2):  # its first report adds an annotation, which counts as a change of the object
-        await one.seen()
-        await one.apply()
+
+    async def settled() -> bool:
+        """Its first report adds an annotation, which counts as a change of the object."""
+        deployment = await one.deployment()
+        return bool(deployment["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision"))
+
+    await until("the Deployment's controller has reported", settled, 10)
+    await one.seen()
+    await one.apply()
     before = world.requests()
     await world.api.merge(
         DEPLOYMENTS.path(world.namespace, one.name, "status"), {"status": {"replicas": 2, "observedGeneration": 1}}

@@ -56,8 +56,22 @@ class Applier:
     async def objects(
         self, owner: Owner, bodies: Iterable[Body], manager: str = MANAGER_TRAFFIC
     ) -> tuple[Problem, ...]:
-        """Applies other objects of the rollout (routers, a switched Service, gate snapshots), side by side."""
-        return await _all([self._ensurer.ensure(owner, body, manager) for body in bodies])
+        """Applies other objects of the rollout (routers, a switched Service, gate snapshots), in the given order.
+
+        What fails for one does not keep the next from its turn; raises `Unavailable` after the last one.
+        """
+        problems: list[Problem] = []
+        later: Unavailable | None = None
+        for body in bodies:
+            try:
+                problem = await self._ensurer.ensure(owner, body, manager)
+            except Unavailable as error:
+                later = later or error
+            else:
+                problems += [problem] if problem is not None else []
+        if later is not None:
+            raise later
+        return tuple(problems)
 
     async def dry_run(self, owner: Owner, revision: str, content: Content, *, port: str) -> Problem | None:
         """Asks the API server whether it would take the Deployment; a yes is remembered. Raises `Unavailable`."""

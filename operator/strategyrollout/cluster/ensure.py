@@ -24,7 +24,6 @@ UNWATCHED_AGE = 300.0
 _ECHO = 5.0
 """So many seconds may pass before the cache shows what we made."""
 
-_PLURALS = {"NetworkPolicy": "networkpolicies"}
 _WATCHED: dict[tuple[str, str], Kind] = {(kind.api_version, kind.plural): kind for kind in WATCHED}
 _REPLACED = {"Deployment", "StatefulSet", "Service"}
 # What the API server fills in by itself; anything else in a pod that was not asked for was added by somebody.
@@ -139,8 +138,7 @@ def refusal(body: Body, error: ApiError) -> Problem:
 
 
 def _plural(body: Body) -> str:
-    kind = str(body["kind"])
-    return _PLURALS.get(kind, kind.lower() + "s")
+    return str(body["kind"]).lower() + "s"
 
 
 def _watched(body: Body) -> Kind | None:
