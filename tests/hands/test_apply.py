@@ -276,6 +276,8 @@ async def test_a_revision_is_removed_with_everything_it_has_and_nothing_else(wor
     await world.applier.remove(one.owner, {one.revision})
     await other.apply()
     assert world.requests() == before
+    await one.apply()
+    assert await world.exists(DEPLOYMENTS, one.name), "wanted again, it is made again at once"
 
 
 async def test_removing_spares_a_new_object_of_the_same_name(world: World) -> None:

@@ -93,6 +93,7 @@ class Applier:
             for body in mine:
                 path = kind.path(owner.namespace, body["metadata"]["name"])
                 await self._delete(path, uid_of(body))
+                self._ensurer.removed(owner, path)
                 if not body["metadata"].get("finalizers"):
                     self._cache.remove(kind, body)
         for name in gone:

@@ -66,6 +66,10 @@ class Ensurer:
         except ApiError as error:
             return refusal(desired, error)
 
+    def removed(self, owner: Owner, path: str) -> None:
+        """The object was deleted on purpose."""
+        self._applied.get(owner.uid, {}).pop(path, None)
+
     def forget(self, uid: str) -> None:
         """The rollout is gone."""
         self._applied.pop(uid, None)
