@@ -52,6 +52,7 @@ class Assignments:
 
     async def write(self, key: Key, uid: str, stored: Stored | None, spec: AssignmentSpec) -> Stored:
         """Replaces `stored` by `spec`. Raises `Lost`, `Refused` or `Unavailable`; after the last it may be written."""
+        self.distrust(key)  # until the answer is there; also when nobody waits for it any more
         try:
             if stored is None:
                 meta = owned(Owner(key.namespace, key.name, uid), key.name, {})
@@ -60,12 +61,10 @@ class Assignments:
                 meta = self._meta(key, stored)
                 body = await self._api.replace(ASSIGNMENTS.path(key.namespace, key.name), _object(meta, spec))
         except (Conflict, NotFound) as error:
-            self.distrust(key)
             raise Lost(str(error)) from error
         except (Invalid, Forbidden) as error:
             raise Refused(str(error)) from error
-        except (ApiError, Unavailable) as error:
-            self.distrust(key)
+        except ApiError as error:
             raise Unavailable(str(error)) from error
         self._frozen_at[key] = (spec.epoch, self._now())
         self._cache.put(ASSIGNMENTS, body)

@@ -88,6 +88,7 @@ class Inputs:
         cache: Cache,
         applier: Applier,
         background: Background,
+        *,
         wake: Wake,
         now: Callable[[], int],
     ) -> None:
