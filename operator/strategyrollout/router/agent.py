@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 import time
 from collections.abc import Coroutine
 
@@ -15,7 +16,7 @@ from strategyrollout.router.consumer import Closed, ConsumerLease, Gone
 from strategyrollout.router.enforcement import Enforcement
 from strategyrollout.router.following import AssignmentReader, EndpointFollower
 from strategyrollout.router.kube import Kube
-from strategyrollout.router.settings import DRAINED, Settings
+from strategyrollout.router.settings import DRAINED, MissingSetting, Settings
 
 log = logging.getLogger("router")
 
@@ -112,4 +113,8 @@ class Agent:
 def main() -> int:
     """Entry of the agent container."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    return asyncio.run(Agent(Settings.read()).run())
+    try:
+        settings = Settings.read()
+    except MissingSetting as error:
+        sys.exit(str(error))
+    return asyncio.run(Agent(settings).run())

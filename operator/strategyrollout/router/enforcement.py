@@ -91,6 +91,7 @@ class Enforcement:
             log.info("proxy reached; it knows epoch %d", routing.epoch_in(entries))
             return
         await self._swap(admin, self.table)
+        self.changed.set()
         log.info("proxy reached; epoch %d is in force again", self.table.epoch)
 
     async def confirm(self, table: Table, sent_at: int) -> bool:
@@ -124,12 +125,14 @@ class Enforcement:
         if self._admin:
             await self._told(self._swap(self._admin, table))
         await self._observe()
+        self.changed.set()
 
     async def _prolong(self, table: Table) -> None:
         if self._admin and self.in_force.is_set():
             await self._told(self._admin.set_entry(routing.KEY_NOT_AFTER, str(self._not_after)))
         elif self._admin:
             await self._told(self._swap(self._admin, table))
+            self.changed.set()
 
     async def _swap(self, admin: Admin, table: Table) -> None:
         await self._fill(admin)
@@ -139,7 +142,6 @@ class Enforcement:
         self._backends.keep(table.revisions)
         self._leave(table)
         self.in_force.set()
-        self.changed.set()
 
     async def _fill(self, admin: Admin) -> None:
         for line in self._backends.commands(self._ready):

@@ -17,6 +17,7 @@ from strategyrollout.router.settings import DRAINED, MAP, run_dir
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _LIVED = 1.0
 _POLL = 0.05
+_PAUSE = 0.2
 
 
 def _unblock() -> None:
@@ -32,7 +33,7 @@ class Proxy:
         self._grace = grace
 
     def run(self) -> int:
-        """Until told to end; exit code. A HAProxy that dies is started again, one that cannot live is given up."""
+        """Until told to end; exit code. A HAProxy that dies is started again, one that cannot start is given up."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         # HAProxy insists on the file; without a table in it, it answers 503.
         (self._folder / MAP).touch()
@@ -43,8 +44,11 @@ class Proxy:
                 if signal.sigwait(_SIGNALS) != signal.SIGCHLD:
                     return self._end(process)
             print(f"haproxy ended with {process.returncode}", file=sys.stderr, flush=True)
-            if time.monotonic() - started < _LIVED:
+            if time.monotonic() - started >= _LIVED:
+                continue
+            if process.returncode >= 0:  # by itself and at once: the configuration, or the address
                 return process.returncode or 1
+            time.sleep(_PAUSE)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         # Times on the runtime socket are local ones; the agent reads them as UTC.
