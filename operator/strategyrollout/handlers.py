@@ -131,8 +131,18 @@ def watchers(namespaces: int) -> tuple[int, int]:
     return alive, sum(max(1, namespaces) if kind.namespaced else 1 for kind in WATCHED)
 
 
-async def run(cache: Cache, access: Callable[[], Access], namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
-    """Watches until `stop` is set, or for ever. Returning before that, or raising, means that watching has failed."""
+async def run(
+    cache: Cache,
+    access: Callable[[], Access],
+    namespaces: tuple[str, ...],
+    stop: asyncio.Event,
+    started: Callable[[], object],
+) -> None:
+    """Watches until `stop` is set, or for ever. Returning before that, or raising, means that watching has failed.
+
+    `started` is called once Kopf has set its signal handlers, so that they can be replaced. Tasks that begin after the
+    call and still run at its end are taken for Kopf's own and cancelled: end yours first.
+    """
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry(cache, access),
@@ -142,4 +152,5 @@ async def run(cache: Cache, access: Callable[[], Access], namespaces: tuple[str,
         standalone=True,
         stop_flag=stop,
     )
+    started()
     await kopf.run_tasks(tasks, ignored=before)

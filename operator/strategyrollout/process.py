@@ -1,0 +1,270 @@
+"""The operator process: puts the parts together, starts them in order, and ends when it is told to or when one fails.
+
+One event loop for everything. Any part that ends by itself ends the process, because a process that only looks alive is
+worse than one that is started again: all state is in the API server, and starting takes a second or two.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from strategyrollout import handlers, telemetry, web
+from strategyrollout.api.meta import LABEL_ROLLOUT_UID
+from strategyrollout.cluster import wakes
+from strategyrollout.cluster.access import Access, from_kubeconfig, in_cluster
+from strategyrollout.cluster.apply import Applier
+from strategyrollout.cluster.assignments import Assignments
+from strategyrollout.cluster.background import Background
+from strategyrollout.cluster.cache import Body, Cache, labels_of, name_of, uid_of
+from strategyrollout.cluster.client import Api, ApiError
+from strategyrollout.cluster.consumers import ConsumerLeases
+from strategyrollout.cluster.events import Events
+from strategyrollout.cluster.evidence import EvidenceFile
+from strategyrollout.cluster.inputs import Inputs, references
+from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLOUTS, WATCHED, Kind
+from strategyrollout.cluster.observe import Observer, Parts
+from strategyrollout.cluster.pods import PodTroubles
+from strategyrollout.cluster.report import Reporter
+from strategyrollout.cluster.resync import Resync
+from strategyrollout.cluster.workqueue import WorkQueue
+from strategyrollout.metrics.plane import QueryPlane
+from strategyrollout.ports import Key, Unavailable
+from strategyrollout.readiness import Readiness
+from strategyrollout.reconcile import Hands, Rollouts
+from strategyrollout.settings import Settings
+from strategyrollout.telemetry import Live
+
+_log = logging.getLogger(__name__)
+
+_LAG = 10.0
+_DRAIN = 5.0
+_STOP_WATCHING = 8.0
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def find_access() -> Access:
+    """`KUBECONFIG` if it is set, else the pod's own account, else the default kubeconfig. Blocks; raises OSError."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if host and not os.environ.get("KUBECONFIG"):
+        return in_cluster(host, port)
+    return from_kubeconfig()
+
+
+class Process:
+    """All parts of one operator."""
+
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self.settings = settings
+        self.api = Api(access, reload=find_access)
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.queue.counters.waited = _waited
+        self.cache = Cache(references, self._changed)
+        self.consumers = ConsumerLeases(self.api, now_ms)
+        self.assignments = Assignments(self.api, self.cache, now_ms)
+        self.background = Background()
+        self.samples = QueryPlane(settings.prometheus or "", self._wake, now_ms)
+        self.resync = Resync(self.api, self.cache, settings.namespaces, _missed)
+        self.readiness = Readiness(self.api, settings.namespaces)
+        self.events = Events(self.api)
+        self.evidence = EvidenceFile(settings.evidence) if settings.evidence is not None else None
+        self.rollouts = Rollouts(self._hands(), self.queue, settings.pass_timeout)
+        self._stop_watching = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._heartbeat = time.monotonic()
+
+    def _hands(self) -> Hands:
+        applier = Applier(self.api, self.cache)
+        parts = Parts(
+            cache=self.cache,
+            assignments=self.assignments,
+            consumers=self.consumers,
+            inputs=Inputs(self.api, self.cache, applier, self.background, wake=self.queue.add, now=now_ms),
+            pods=PodTroubles(self.api, self.background, self.queue.add),
+            samples=self.samples,
+            background=self.background,
+            now=now_ms,
+            router_image=self.settings.router_image,
+        )
+        return Hands(
+            observer=Observer(parts),
+            assignments=self.assignments,
+            applier=applier,
+            reporter=Reporter(self.api, self.cache, self.settings.live_numbers),
+            events=self.events,
+            evidence=self.evidence,
+            background=self.background,
+            now=now_ms,
+        )
+
+    async def run(self) -> int:
+        """Works until SIGTERM or SIGINT, or until a part fails; returns the exit status."""
+        shutdown = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
+        server = await web.serve(
+            self.settings.http_address, self.settings.http_port, ready=self.in_the_way, alive=self.not_alive
+        )
+        Live(self.queue.depth, self.queue.busy, lambda: self.queue.counters.retried, self._requests).register()
+        await self.samples.start()
+        told = asyncio.create_task(shutdown.wait(), name="shutdown")
+        parts = [told, *_tasks(heartbeat=self._beat(), events=self.events.run())]
+        if self.evidence is not None:
+            parts += _tasks(evidence=self.evidence.run())
+        starting = asyncio.create_task(self._synced(), name="first lists")
+        workers: list[asyncio.Task[Any]] = []
+        try:
+            ended, _ = await asyncio.wait((starting, *parts), return_when=asyncio.FIRST_COMPLETED)
+            if starting in ended and starting.exception() is None:
+                workers = _tasks(**{f"worker-{n}": self.rollouts.work() for n in range(self.settings.workers)})
+                parts += _tasks(checks=self._checks(), resyncs=self._resyncs())
+                self._watching = asyncio.create_task(self._watch(shutdown), name="watching")
+                ended, _ = await asyncio.wait((*workers, *parts, self._watching), return_when=asyncio.FIRST_COMPLETED)
+            return _verdict(ended, told)
+        finally:
+            starting.cancel()
+            await self._end(workers, parts)
+            await server.cleanup()
+            await self._end_watching()
+            await self.api.close()
+
+    def in_the_way(self) -> list[str]:
+        """What keeps the operator from working; empty when it works."""
+        lines = [*self.readiness.kinds, *self.readiness.verbs]
+        lines += [f"cannot list {kind}: {why}" for kind, why in self.resync.failing.items()]
+        if not self.resync.filled:
+            lines.append("the first lists are not complete")
+        return lines + self._watch_troubles()
+
+    def not_alive(self) -> list[str]:
+        """What only a restart mends."""
+        lag = time.monotonic() - self._heartbeat
+        lines = [f"the event loop was last seen {lag:.0f} s ago"] if lag > _LAG else []
+        return lines + (self._watch_troubles() if self.resync.filled else [])
+
+    def _watch_troubles(self) -> list[str]:
+        if self._watching is None or self._watching.done():
+            return ["watching has not begun"] if self._watching is None and not self.resync.filled else ["not watching"]
+        alive, wanted = handlers.watchers(len(self.settings.namespaces))
+        return [f"{alive} of {wanted} watchers are there"] if alive < wanted else []
+
+    async def _synced(self) -> None:
+        """Returns once the kinds are there and everything was read."""
+        while True:
+            if await self.readiness.look_for_kinds():
+                break
+            await asyncio.sleep(1)
+        verbs = asyncio.create_task(self.readiness.look_for_verbs())
+        while not self.resync.filled:
+            await self.resync.fill()
+            if not self.resync.filled:
+                await asyncio.sleep(1)
+        await verbs
+        for rollout in self.cache.all(ROLLOUTS):
+            self.queue.add(Key(*name_of(rollout)))
+
+    async def _watch(self, shutdown: asyncio.Event) -> None:
+        def ours() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
+
+        access, namespaces = find_access, self.settings.namespaces
+        await handlers.run(self.cache, access, namespaces, self._stop_watching, ours)
+
+    async def _checks(self) -> None:
+        """What traffic depends on is compared often; everything is while a watcher is missing."""
+        while True:
+            await asyncio.sleep(self.settings.check)
+            await self.resync.compare(WATCHED if self._watch_troubles() else (ROLLOUTS, ASSIGNMENTS))
+
+    async def _resyncs(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.resync)
+            await self.resync.compare(WATCHED)
+            for rollout in self.cache.all(ROLLOUTS):
+                self.queue.add_after(Key(*name_of(rollout)), random.uniform(0, self.settings.resync / 2))
+            if self.readiness.verbs:
+                await self.readiness.look_for_verbs()
+            await self._sweep_leases()
+
+    async def _sweep_leases(self) -> None:
+        known = {uid_of(rollout) for rollout in self.cache.all(ROLLOUTS)}
+        for lease in self.cache.all(LEASES):
+            orphan = labels_of(lease).get(LABEL_ROLLOUT_UID, "") not in known
+            with contextlib.suppress(ApiError, Unavailable):  # the next resync looks at it again
+                await self.consumers.sweep(lease, orphan=orphan)
+
+    async def _beat(self) -> None:
+        while True:
+            self._heartbeat = time.monotonic()
+            await asyncio.sleep(1)
+
+    def _changed(self, kind: Kind, old: Body | None, new: Body | None) -> None:
+        if kind is LEASES and new is not None:
+            self.consumers.saw(new)
+        elif kind is LEASES and old is not None:
+            self.consumers.gone(old)
+        elif kind is ROLLOUTS:
+            telemetry.ROLLOUTS.set(len(self.cache.all(ROLLOUTS)))
+            if new is None and old is not None:
+                self.consumers.forget(uid_of(old))
+        for key, urgent in wakes.concerned(self.cache, kind, old, new):
+            self.queue.add(key, urgent=urgent)
+
+    def _wake(self, key: Key, urgent: bool) -> None:
+        self.queue.add(key, urgent=urgent)
+
+    def _requests(self) -> dict[tuple[str, str, str], int]:
+        return dict(self.api.requests_total)
+
+    async def _end(self, workers: Sequence[asyncio.Task[Any]], parts: Sequence[asyncio.Task[Any]]) -> None:
+        """Passes under way may finish; nothing new begins. What was said and decided is written down."""
+        self.queue.close()
+        if workers:
+            await asyncio.wait(workers, timeout=_DRAIN)
+        await self.background.close()
+        await self.samples.close()
+        flushes = [self.events.flush()] + ([self.evidence.flush()] if self.evidence is not None else [])
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*flushes), 2)
+        for task in (*workers, *parts):
+            task.cancel()
+        await asyncio.gather(*workers, *parts, return_exceptions=True)
+
+    async def _end_watching(self) -> None:
+        self._stop_watching.set()
+        if self._watching is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._watching, _STOP_WATCHING)
+
+
+def _tasks(**work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
+    return [asyncio.create_task(part, name=name) for name, part in work.items()]
+
+
+def _verdict(ended: set[asyncio.Task[Any]], told: asyncio.Task[Any]) -> int:
+    """0 when we were told to end; 1 when a part ended by itself, which is logged."""
+    if told in ended:
+        _log.info("told to end")
+        return 0
+    for task in ended:
+        error = None if task.cancelled() else task.exception()
+        _log.critical("%s ended, so everything ends", task.get_name(), exc_info=error)
+    return 1
+
+
+def _waited(seconds: float, urgent: bool) -> None:
+    telemetry.QUEUE_SECONDS.labels("urgent" if urgent else "routine").observe(seconds)
+
+
+def _missed(kind: Kind) -> None:
+    telemetry.DRIFT.labels(kind.plural).inc()
