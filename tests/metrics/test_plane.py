@@ -270,9 +270,10 @@ async def test_what_only_a_person_can_mend_is_a_problem_of_the_gate(
     assert watcher.plane.blind_since([gate]) is None
 
 
-async def test_a_gate_without_any_address_says_where_to_set_one(watching: Watch) -> None:
+@pytest.mark.parametrize("nowhere", [None, ""])
+async def test_a_gate_without_any_address_says_where_to_set_one(nowhere: str | None, watching: Watch) -> None:
     gate = asking("q")
-    watcher = await watching(None)
+    watcher = await watching(nowhere)
     watcher.plane.watch(KEY, (GREEN,), (gate,))
     sample = await watcher.sample(gate)
     assert sample.problem == ("no Prometheus to ask: set source.address, or STRATEGYROLLOUT_PROMETHEUS of the operator")

@@ -52,7 +52,7 @@ class Prometheus:
     async def _ask(self, query: Query, wanted: Container[Subject]) -> Answer:
         seconds = patience(query)
         address = query.source.address or self._default
-        if address is None:
+        if not address:
             problem = "no Prometheus to ask: set source.address, or STRATEGYROLLOUT_PROMETHEUS of the operator"
             return Answer(self._now(), problem=problem, invalid=True)
         try:
