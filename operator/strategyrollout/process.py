@@ -43,6 +43,7 @@ from strategyrollout.telemetry import Live
 _log = logging.getLogger(__name__)
 
 _LAG = 10.0
+_RESERVED = 16
 _DRAIN = 5.0
 _STOP_WATCHING = 8.0
 
@@ -66,11 +67,13 @@ class Process:
     def __init__(self, settings: Settings, access: Access) -> None:
         self.settings = settings
         self.api = Api(access, reload=find_access)
+        # Traffic has connections of its own: however many other calls hang, a revert finds a free one.
+        self.traffic_api = Api(access, reload=find_access)
         self.queue: WorkQueue[Key] = WorkQueue()
         self.queue.counters.waited = _waited
         self.cache = Cache(references, self._changed)
-        self.consumers = ConsumerLeases(self.api, now_ms)
-        self.assignments = Assignments(self.api, self.cache, now_ms)
+        self.consumers = ConsumerLeases(self.traffic_api, now_ms)
+        self.assignments = Assignments(self.traffic_api, self.cache, now_ms)
         self.background = Background()
         self.samples = QueryPlane(settings.prometheus or "", self._wake, now_ms)
         self.resync = Resync(self.api, self.cache, settings.namespaces, _missed)
@@ -125,7 +128,9 @@ class Process:
         try:
             ended, _ = await asyncio.wait((starting, *parts), return_when=asyncio.FIRST_COMPLETED)
             if starting in ended and starting.exception() is None:
-                workers = _tasks(**{f"worker-{n}": self.rollouts.work() for n in range(self.settings.workers)})
+                reserved = {f"urgent-{n}": self.rollouts.work(only_urgent=True) for n in range(_RESERVED)}
+                workers = _tasks(**reserved)
+                workers += _tasks(**{f"worker-{n}": self.rollouts.work() for n in range(self.settings.workers)})
                 parts += _tasks(checks=self._checks(), resyncs=self._resyncs())
                 self._watching = asyncio.create_task(self._watch(shutdown), name="watching")
                 ended, _ = await asyncio.wait((*workers, *parts, self._watching), return_when=asyncio.FIRST_COMPLETED)
@@ -136,6 +141,7 @@ class Process:
             await server.cleanup()
             await self._end_watching()
             await self.api.close()
+            await self.traffic_api.close()
 
     def in_the_way(self) -> list[str]:
         """What keeps the operator from working; empty when it works."""
@@ -224,7 +230,7 @@ class Process:
         self.queue.add(key, urgent=urgent)
 
     def _requests(self) -> dict[tuple[str, str, str], int]:
-        return dict(self.api.requests_total)
+        return self.api.requests_total + self.traffic_api.requests_total
 
     async def _end(self, workers: Sequence[asyncio.Task[Any]], parts: Sequence[asyncio.Task[Any]]) -> None:
         """Passes under way may finish; nothing new begins. What was said and decided is written down."""

@@ -59,11 +59,11 @@ class Rollouts:
         self._pass_timeout = pass_timeout
         self._uids: dict[Key, str] = {}
 
-    async def work(self) -> None:
+    async def work(self, *, only_urgent: bool = False) -> None:
         """Takes rollouts from the queue until it is closed. Several may run side by side."""
         with suppress(Closed):
             while True:
-                key = await self._queue.get()
+                key = await self._queue.get(only_urgent=only_urgent)
                 started = monotonic()
                 try:
                     async with asyncio.timeout(self._pass_timeout):

@@ -163,6 +163,27 @@ async def test_a_cancelled_worker_passes_its_wake_up_on(queue: WorkQueue[str]) -
     assert await asyncio.wait_for(second, 1) == "a"
 
 
+async def test_a_worker_for_urgent_keys_takes_nothing_else(queue: WorkQueue[str]) -> None:
+    reserved = asyncio.create_task(queue.get(only_urgent=True))
+    await asyncio.sleep(0)
+    queue.add("a")
+    queue.add("b")
+    assert await asyncio.wait_for(queue.get(), 1) == "a"
+    assert not reserved.done()
+    queue.add("b", urgent=True)
+    assert await asyncio.wait_for(reserved, 1) == "b"
+
+
+async def test_a_revert_finds_a_worker_although_all_others_hang(queue: WorkQueue[str]) -> None:
+    hanging = [asyncio.create_task(queue.get()) for _ in range(3)]
+    reserved = asyncio.create_task(queue.get(only_urgent=True))
+    for key in ("a", "b", "c", "d"):
+        queue.add(key)
+    await asyncio.gather(*hanging)
+    queue.add("d", urgent=True)
+    assert await asyncio.wait_for(reserved, 1) == "d"
+
+
 async def test_closing_ends_every_worker_and_takes_no_more(queue: WorkQueue[str]) -> None:
     worker = asyncio.create_task(queue.get())
     await asyncio.sleep(0)

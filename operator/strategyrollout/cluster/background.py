@@ -18,7 +18,7 @@ _FORGET = 4_096
 class Background:
     """Runs each piece of work once at a time, by name, and not more often than its `every` (seconds)."""
 
-    def __init__(self, at_once: int = 16) -> None:
+    def __init__(self, at_once: int = 48) -> None:
         self._limit = asyncio.Semaphore(at_once)
         self._running: dict[Hashable, asyncio.Task[None]] = {}
         self._ended: dict[Hashable, float] = {}
@@ -30,14 +30,14 @@ class Background:
         work: Callable[[], Awaitable[object]],
         failed: Callable[[], object] | None = None,
     ) -> None:
-        """Starts the work unless it runs, or ran less than `every` ago.
+        """Starts the work: at once, or when `every` has passed since it last ended. Not if it is already under way.
 
-        When it fails, `failed` is called once it may be asked for again.
+        When it fails, `failed` is called; what then asks again is served after `every`.
         """
-        if name in self._running or monotonic() - self._ended.get(name, float("-inf")) < every:
-            return
-        task = asyncio.create_task(self._guarded(name, every, work, failed), name=f"background {name}")
-        self._running[name] = task
+        if name not in self._running:
+            wait = self._ended.get(name, float("-inf")) + every - monotonic()
+            task = asyncio.create_task(self._guarded(name, wait, work, failed), name=f"background {name}")
+            self._running[name] = task
 
     async def close(self) -> None:
         """Ends everything under way."""
@@ -48,18 +48,20 @@ class Background:
     async def _guarded(
         self,
         name: Hashable,
-        every: float,
+        wait: float,
         work: Callable[[], Awaitable[object]],
         failed: Callable[[], object] | None,
     ) -> None:
         try:
+            if wait > 0:
+                await asyncio.sleep(wait)
             async with self._limit:
                 await work()
         except Exception as error:
             expected = isinstance(error, ApiError | Unavailable)
             _log.warning("%s: %s", name, error, exc_info=None if expected else error)
             if failed is not None:
-                asyncio.get_running_loop().call_later(every, failed)
+                failed()
         finally:
             self._running.pop(name, None)
             if len(self._ended) > _FORGET:

@@ -120,7 +120,7 @@ class Inputs:
         tried = self._tried.get(key)
         if tried is None or tried[0] != found.target.hash:
             work = partial(self._dry_run, key, rollout, spec, found)
-            self._background.run(("dry run", key), _AGAIN, work, partial(self._wake, key))
+            self._background.run(("dry run", key, found.target.hash), _AGAIN, work, partial(self._wake, key))
             return Asked()
         return Asked(found.target, found.content, (tried[1],) if tried[1] else ())
 

@@ -53,7 +53,8 @@ class WorkQueue(Generic[K]):
         self._serial = itertools.count()
         self._failures: dict[K, int] = {}
         self._presses: dict[K, asyncio.Future[None]] = {}
-        self._getters: deque[asyncio.Future[None]] = deque()
+        # Waiting workers: those for urgent keys alone, and those for all.
+        self._getters: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (deque(), deque())
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -71,7 +72,7 @@ class WorkQueue(Generic[K]):
             press.set_result(None)
         if key not in self._processing:
             self._lanes[0 if urgent else 1].append(key)  # what is left in the other lane is skipped by `_pop`
-            self._wake_one()
+            self._wake_one(urgent=urgent)
 
     def add_after(self, key: K, seconds: float, *, urgent: bool = False) -> None:
         """To be added in `seconds`. Of several such wishes for one key the earliest holds, urgent if any was."""
@@ -95,32 +96,38 @@ class WorkQueue(Generic[K]):
             heapq.heapify(self._heap)
         self._set_alarm()
 
-    async def get(self) -> K:
-        """The next key, urgent ones first, then the oldest. Raises `Closed`."""
+    async def get(self, *, only_urgent: bool = False) -> K:
+        """The next key, urgent ones first, then the oldest. Raises `Closed`.
+
+        A few workers that take nothing else keep room for what is urgent, however many routine passes hang.
+        """
+        getters = self._getters[0 if only_urgent else 1]
         while True:
             if self._closed:
                 raise Closed
-            key = self._pop()
+            key = self._pop(only_urgent=only_urgent)
             if key is not None:
                 return key
             waiter = asyncio.get_running_loop().create_future()
-            self._getters.append(waiter)
+            getters.append(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
-                    self._wake_one()  # the wake-up was ours and is not used
+                    self._wake_one(urgent=True)  # the wake-up was ours and is not used
+                    self._wake_one(urgent=False)
                 raise
             finally:
-                if waiter in self._getters:
-                    self._getters.remove(waiter)
+                if waiter in getters:
+                    getters.remove(waiter)
 
     def done(self, key: K) -> None:
         """The worker has finished; what changed meanwhile is queued now."""
         self._processing.discard(key)
         if key in self._dirty and not self._closed:
-            self._lanes[0 if self._dirty[key][0] else 1].append(key)
-            self._wake_one()
+            urgent = self._dirty[key][0]
+            self._lanes[0 if urgent else 1].append(key)
+            self._wake_one(urgent=urgent)
 
     def fail(self, key: K) -> float:
         """To be tried again; returns after how many seconds. Twice as long with every failure in a row."""
@@ -164,12 +171,12 @@ class WorkQueue(Generic[K]):
         self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
-        for waiter in self._getters:
+        for waiter in (*self._getters[0], *self._getters[1]):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _pop(self) -> K | None:
-        for urgent, lane in ((True, self._lanes[0]), (False, self._lanes[1])):
+    def _pop(self, *, only_urgent: bool = False) -> K | None:
+        for urgent, lane in ((True, self._lanes[0]), (False, self._lanes[1]))[: 1 if only_urgent else 2]:
             while lane:
                 key = lane.popleft()
                 state = self._dirty.get(key)
@@ -182,12 +189,13 @@ class WorkQueue(Generic[K]):
                 return key
         return None
 
-    def _wake_one(self) -> None:
-        while self._getters:
-            waiter = self._getters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+    def _wake_one(self, *, urgent: bool) -> None:
+        for getters in self._getters if urgent else self._getters[1:]:
+            while getters:
+                waiter = getters.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
