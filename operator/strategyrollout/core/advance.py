@@ -61,7 +61,9 @@ def started(world: Observed, stored: Stored) -> AssignmentSpec | None:
     record, target, spec = stored.spec.record, world.target, world.spec
     if record.attempt is not None or target is None or spec is None or target.hash == record.stable:
         return None
-    if world.problems or spec.paused or spec.rollback is not None or is_blocked(world, record):
+    if any(p.lasting for p in world.problems) or spec.paused or spec.rollback is not None:
+        return None
+    if is_blocked(world, record):
         return None
     if not is_settled(world, first=record.stable is None):
         return None

@@ -17,12 +17,13 @@ from strategyrollout.api.assignment import AssignmentSpec, Cause, Record
 from strategyrollout.core import advance, capacity, report, revert
 from strategyrollout.core.buckets import is_frozen
 from strategyrollout.core.decision import Decision
-from strategyrollout.core.health import Health, for_life, look_again, trial, unread
+from strategyrollout.core.health import Health, Judged, for_life, look_again, trial, unread
 from strategyrollout.core.moves import Barrier, written
 from strategyrollout.core.observed import Observed, Stored
 from strategyrollout.core.requests import forgotten, fresh, latched, rollback_outcomes, rollback_target
 
 POLL_WHILE_FROZEN_MS = 1_000
+ANSWER_MARGIN_MS = 50
 
 
 def decide(world: Observed) -> Decision:
@@ -134,10 +135,17 @@ def _next_look(world: Observed, view: report.View) -> int | None:
         if not view.trial.holding:
             times.append(attempt.step_at + world.spec.progress_deadline + 1)
         if view.awaiting:
-            times += [now + max(100, g.gate.query.interval) for g in view.awaiting]
+            times += [_next_answer(g, now) for g in view.awaiting]
     if view.settles_at is not None:
         times.append(view.settles_at)
     return min((t for t in times if t is not None and t > now), default=None)
+
+
+def _next_answer(gate: Judged, now: int) -> int:
+    """When a gate that is waited for should have its next sample; nothing wakes the loop for one that just passes."""
+    interval = max(100, gate.gate.query.interval)
+    due = (gate.judgement.at or now) + interval + ANSWER_MARGIN_MS
+    return due if due > now else now + interval
 
 
 def _barrier_look(world: Observed, state: Barrier | None) -> int | None:

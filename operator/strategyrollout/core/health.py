@@ -6,6 +6,7 @@ sample was taken after the step's share was in force.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from strategyrollout.api.assignment import Attempt, Cause
@@ -92,8 +93,16 @@ def _judged(world: Observed, reading: GateReading, since: int, armed_at: int) ->
         return Judged(gate, judgement, None)
     # A fresh process has no samples; only what an earlier one reported makes the silence older than itself.
     reported = next((g for g in world.status.gates if g.name == gate.name and g.verdict == "NoData" and g.since), None)
-    floor = armed_at if reported else max(armed_at, world.watching_since)
+    floor = max(armed_at, _millis(reported.since) if reported and reported.since else world.watching_since)
     return Judged(gate, judgement, no_data_since(gate, samples, floor))
+
+
+def _millis(text: str) -> int:
+    """A time of an earlier status, in milliseconds since 1970; 0 when it cannot be read, so another floor decides."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        return 0
 
 
 def advance_blockers(health: Health, world: Observed) -> tuple[Judged, ...]:

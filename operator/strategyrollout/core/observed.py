@@ -23,6 +23,8 @@ class Problem:
     reason: str
     message: str
     path: str = ""
+    lasting: bool = True
+    """Stays until somebody changes something written. False: told by an answer, and a new attempt may mend it."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class QueryPlane:
             poll = self._polls.get(gate.query.key)
             if poll is not None and poll.invalid:
                 path = f"spec.gates[{gate.name}]"
-                found.append(Problem(Reason.INVALID_GATE, f"{path}: {poll.invalid}", path))
+                found.append(Problem(Reason.INVALID_GATE, f"{path}: {poll.invalid}", path, lasting=False))
         return tuple(found)
 
     def _poll(self, track: Track) -> Poll:
