@@ -51,10 +51,14 @@ class FakeApi:
         port = self._runner.addresses[0][1]
         self.url = f"http://{host}:{port}"
 
-    async def stop(self) -> None:
-        self.answering.set()
+    def end_watches(self) -> None:
+        """Close every watch, as the real one does every few minutes."""
         for _, queue in self._watchers:
             queue.put_nowait({})
+
+    async def stop(self) -> None:
+        self.answering.set()
+        self.end_watches()
         if self._runner:
             await self._runner.cleanup()
 

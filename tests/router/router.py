@@ -238,6 +238,10 @@ class Router:
             except aiohttp.ClientError:
                 return 0
 
+    async def says(self, words: str) -> None:
+        """Wait until the agent's log has them."""
+        await until(lambda: words in self.said, words)
+
     @property
     def lease(self) -> dict[str, str]:
         """Annotations of the pod's Lease without their prefix; empty when there is none."""

@@ -164,13 +164,13 @@ async def test_only_ready_pods_are_sent_to_and_a_dead_one_costs_no_order(
         assert [(await router.send()).status for _ in range(10)] == [200] * 10
         assert (len(stable.orders), len(second.orders)) == (10, 0)
         api.put_pods(STABLE, {stable.host: False, second.host: True}, stable.port)
-        await until(lambda: "ready pods of aaaaaaaaaa: " + second.host in router.said, "the change")
+        await router.says("ready pods of aaaaaaaaaa: " + second.host)
         await asyncio.sleep(0.05)
         assert [(await router.send()).status for _ in range(10)] == [200] * 10
         assert (len(stable.orders), len(second.orders)) == (10, 10)
         # Its process is gone and nobody has noticed yet: the connection is refused, another pod takes the order.
         api.put_pods(STABLE, {"127.1.1.2": True, second.host: True}, stable.port)
-        await until(lambda: "ready pods of aaaaaaaaaa: 127.1.1.2" in router.said, "the change")
+        await router.says("ready pods of aaaaaaaaaa: 127.1.1.2")
         await asyncio.sleep(0.05)
         assert [(await router.send()).status for _ in range(10)] == [200] * 10
         assert len(second.orders) == 20

@@ -143,6 +143,34 @@ async def test_a_watch_that_fell_silent_is_made_up_for_while_anything_is_leased(
     assert await statuses(serving, SERVED) == RUN_OUT
 
 
+async def test_a_watch_that_ended_is_begun_again_and_nothing_in_between_is_missed(
+    serving: Router, api: FakeApi, stable: Strategy, candidate: Strategy
+) -> None:
+    api.put_assignment(assignment(11, span(0, 9999, STABLE)))
+    await serving.acked(11)
+    for epoch in range(12, 16):
+        api.end_watches()
+        await asyncio.sleep(0)
+        api.put_assignment(assignment(epoch, span(0, 9999, CANDIDATE)))
+        api.put_pods(CANDIDATE, {candidate.host: epoch % 2 == 1}, candidate.port)
+        await serving.acked(epoch, within=1.0)
+    assert (await serving.send()).by == CANDIDATE
+
+
+async def test_an_agent_that_comes_up_before_it_reaches_the_proxy_waits_for_it(serving: Router, api: FakeApi) -> None:
+    # Another agent in the same pod gave out the backends in this order; a new one must not guess another.
+    api.put_assignment(assignment(11, span(0, 9999, CANDIDATE)))
+    await serving.acked(11)
+    serving.signal_agent(signal.SIGKILL)
+    os.kill(serving.haproxy_pid(), signal.SIGSTOP)
+    await serving.start_agent()
+    await asyncio.sleep(1.0)
+    assert serving.said.count("epoch 11 confirmed") == 1
+    os.kill(serving.haproxy_pid(), signal.SIGCONT)
+    await until(lambda: serving.said.count("epoch 11 confirmed") == 2, "the table")
+    assert (await serving.send()).by == CANDIDATE
+
+
 async def test_frozen_stays_frozen_when_the_router_is_cut_off(serving: Router, api: FakeApi) -> None:
     api.put_assignment(assignment(11, span(0, 4999, STABLE), span(5000, 9999, STABLE, to=CANDIDATE)))
     await serving.acked(11)
@@ -181,7 +209,7 @@ async def test_a_restarted_agent_goes_on_and_believes_nothing_older(serving: Rou
     assert (await serving.send(OF_STABLE)).status == 200
     bring_back_older(api)
     await serving.start_agent()
-    await until(lambda: "epoch 9 does not follow" in serving.said, "a refusal")
+    await serving.says("epoch 9 does not follow")
     assert (await serving.send(OF_STABLE)).by == STABLE
     assert serving.lease["acked-epoch"] == "10"
     api.put_assignment(assignment(11, *SPLIT))
@@ -196,7 +224,7 @@ async def test_an_older_table_is_not_believed_either_when_only_the_disk_remember
     os.kill(serving.haproxy_pid(), signal.SIGKILL)
     bring_back_older(api)
     await serving.start_agent()
-    await until(lambda: "epoch 9 does not follow" in serving.said, "a refusal")
+    await serving.says("epoch 9 does not follow")
     await asyncio.sleep(0.2)
     assert await statuses(serving, SERVED) == {OF_STABLE: 503, OF_CANDIDATE: 503}
 
@@ -208,7 +236,7 @@ async def test_a_deleted_lease_stops_everything_until_it_is_open_again_and_the_t
     read = len(api.reads)
     # Noticed by the next write.
     api.put_assignment(assignment(11, *SPLIT))
-    await until(lambda: "was deleted" in serving.said, "the loss")
+    await serving.says("was deleted")
     await serving.acked(11)
     assert len(api.reads) >= read + 2
     await comes_back(serving)
@@ -231,15 +259,14 @@ async def test_a_closed_lease_is_never_reopened(serving: Router, api: FakeApi) -
 async def test_a_table_that_cannot_be_enforced_changes_nothing(serving: Router, api: FakeApi, stable: Strategy) -> None:
     many = [span(n, n, f"{n:010x}") for n in range(9)]
     api.put_assignment(assignment(11, *many))
-    await until(lambda: "a router serves 8 at a time" in serving.said, "a refusal")
+    await serving.says("a router serves 8 at a time")
     assert serving.lease["acked-epoch"] == "10"
     assert (await serving.send(OF_STABLE)).by == STABLE
     # Revisions come and go; a backend is used again once no table names the old one.
     for epoch in range(12, 24):
         revision = f"{epoch:010x}"
         api.put_pods(revision, {stable.host: True}, stable.port)
-        while f"ready pods of {revision}" not in serving.said:
-            await asyncio.sleep(0.01)
+        await serving.says(f"ready pods of {revision}")
         api.put_assignment(assignment(epoch, span(0, 4999, revision), span(5000, 9999, STABLE)))
         await serving.acked(epoch)
         assert (await serving.send(OF_CANDIDATE)).by == revision

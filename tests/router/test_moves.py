@@ -148,7 +148,7 @@ async def test_a_router_that_ends_refuses_finishes_closes_its_lease_and_only_the
     assert router.proxy
     for process in (router.proxy, router.agent):
         process.send_signal(signal.SIGTERM)
-    await until(lambda: "refusing everything" in router.said, "the signal")
+    await router.says("refusing everything")
     await asyncio.sleep(0.02)
     refused = await router.send()
     assert (refused.status, refused.headers.get("Connection")) == (503, "close")

@@ -67,6 +67,7 @@ class Agent:
             try:
                 await self._lease.open()
                 await self._endpoints.known.wait()
+                await self._enforcement.met.wait()
                 async with asyncio.TaskGroup() as tasks:
                     for task in (self._reader.read(), self._reader.watch(), self._acknowledge(), self._lease.keep()):
                         tasks.create_task(task)

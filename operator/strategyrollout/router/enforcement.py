@@ -45,6 +45,9 @@ class Enforcement:
         self._floor = routing.epoch_in(_read_disk(self._map))
         self.table: Table | None = None
         """The table last confirmed by a consistent read; in force whenever the proxy is reachable."""
+        self.met = asyncio.Event()
+        """Set once the proxy was reached. Before that no table may be confirmed: which of its backends stand for which
+        revision is only known from the proxy itself, if an agent before this one left it serving."""
         self.in_force = asyncio.Event()
         self.changed = asyncio.Event()
         """Set when something happened that an acknowledgement tells."""
@@ -84,6 +87,7 @@ class Enforcement:
         self._backends.learn(await admin.command("show servers state"))
         self._floor = max(self._floor, routing.epoch_in(entries))
         self._admin = admin
+        self.met.set()
         if self.table is None:
             self._backends.adopt(routing.backends_in(entries))
             if self._refusing:

@@ -26,7 +26,6 @@ KEEPS = Guarantees(
 
 _RUN_DIR = "/run/router"
 _CONFIG_DIR = "/etc/router"
-_LONGEST_STATEFULSET = 52  # its pods' labels carry the name and a hash in 63 characters
 _SLACK_SECONDS = 10
 _USER = 65532
 
@@ -46,10 +45,7 @@ class Routers:
 
 def router_name(owner: Owner) -> str:
     """Name of the StatefulSet, its ConfigMap, ServiceAccount, Role and RoleBinding."""
-    name = f"{owner.name}-router"
-    if len(name) <= _LONGEST_STATEFULSET:
-        return name
-    return f"{owner.name[:32].rstrip('-.')}-{hashlib.sha256(owner.name.encode()).hexdigest()[:10]}-router"
+    return f"{owner.name}-router"
 
 
 def objects(routers: Routers) -> list[Body]:

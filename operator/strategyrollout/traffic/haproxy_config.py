@@ -27,16 +27,16 @@ PORT = 8080
 HEALTH_PORT = 8081
 
 _LIMIT_WITHOUT_DRAIN = 30_000
-_SALT = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
-_HEADER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$")
+_SALT = re.compile(r"[A-Za-z0-9._-]{0,64}")
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _MAP = "${RUN_DIR}/table.map"
 
 
 def haproxy_config(*, header: str, salt: str, drain: int) -> str:
     """Text of `haproxy.cfg`; `drain` in ms. Raises ValueError where a value could change what the text means."""
-    if not _SALT.match(salt):
+    if not _SALT.fullmatch(salt):
         raise ValueError(f"salt {salt!r} may have letters, digits, dots, dashes and underscores only")
-    if not _HEADER.match(header):
+    if not _HEADER.fullmatch(header):
         raise ValueError(f"spec.traffic.unit.header {header!r} may have letters, digits and dashes only")
     limit = drain or _LIMIT_WITHOUT_DRAIN
     return "\n".join([_GLOBAL, _defaults(limit), _orders(header, salt), _HEALTH, _backends()])
