@@ -64,10 +64,11 @@ def test_pods_are_replaced_exactly_when_what_they_read_at_their_start_changes(
     assert (before != after) is differs
 
 
-def test_the_grace_of_a_pod_covers_its_drain() -> None:
-    pod = objects(routers(drain=45_500))[-1]["spec"]["template"]["spec"]
+@pytest.mark.parametrize(("drain", "limit"), [(0, 30), (250, 1), (45_500, 46)])
+def test_the_grace_of_a_pod_covers_its_longest_request(drain: int, limit: int) -> None:
+    pod = objects(routers(drain=drain))[-1]["spec"]["template"]["spec"]
     grace = next(entry["value"] for entry in pod["containers"][1]["env"] if entry["name"] == "GRACE_SECONDS")
-    assert 46 < int(grace) < pod["terminationGracePeriodSeconds"]
+    assert limit < int(grace) < pod["terminationGracePeriodSeconds"]
 
 
 def test_the_longest_name_a_rollout_may_have_fits_into_the_labels_of_its_router_pods() -> None:

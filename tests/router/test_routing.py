@@ -68,6 +68,11 @@ def test_a_table_is_read_with_fields_of_later_versions_in_it() -> None:
     assert (read_interval(table), not_after(1000, table.lease)) == (500, 2500)
 
 
+@pytest.mark.parametrize(("drain", "limit"), [("250ms", 250), ("0s", 30_000)])
+def test_requests_have_a_limit_also_where_no_drain_is_declared(drain: str, limit: int) -> None:
+    assert parse_table(assignment(1, drain=drain), UID).limit == limit
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -17,6 +17,12 @@ ALGORITHM = "sha256-48"
 UNIT_LENGTH = 128
 _HEX_DIGITS = 12  # 48 bits: exact in a double and in a signed 64-bit integer
 _READS_PER_LEASE = 3
+_LIMIT_WITHOUT_DRAIN = 30_000
+
+
+def request_limit(drain: int) -> int:
+    """How long (ms) a router lets a request last. A rollout that declares no drain still has a limit."""
+    return drain or _LIMIT_WITHOUT_DRAIN
 
 
 class UnusableTable(ValueError):
@@ -58,6 +64,11 @@ class Table:
     drain: int
     lease: int
     spans: tuple[Span, ...]
+
+    @property
+    def limit(self) -> int:
+        """How long (ms) a request may last."""
+        return request_limit(self.drain)
 
     @property
     def leased(self) -> bool:

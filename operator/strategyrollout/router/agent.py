@@ -97,11 +97,11 @@ class Agent:
                     await self._enforcement.moved.wait()
 
     async def _end(self) -> None:
-        """Refuse everything, wait until nothing is in flight or the drain is over, close the Lease."""
+        """Refuse everything, wait until nothing is in flight or may be, close the Lease."""
         log.info("ending: refusing everything")
         await self._enforcement.refuse()
-        drain = self._enforcement.table.drain / 1000 if self._enforcement.table else 0.0
-        deadline = time.monotonic() + drain
+        limit = self._enforcement.table.limit / 1000 if self._enforcement.table else 0.0
+        deadline = time.monotonic() + limit
         while not await self._enforcement.idle():
             if time.monotonic() >= deadline:
                 await self._enforcement.cut_all()

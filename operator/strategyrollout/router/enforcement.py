@@ -174,9 +174,8 @@ class Enforcement:
         backends, self._leaving = self._leaving, frozenset()
         if backends:
             self._flight.leave(backends, time.monotonic())
+            self._cuts.append((time.monotonic() + table.limit / 1000, time.time(), backends))
             self.moved.set()
-        if backends and table.drain:
-            self._cuts.append((time.monotonic() + table.drain / 1000, time.time(), backends))
 
     async def look(self) -> float:
         """Sample what is in flight, cut what outlasted the drain of a Freeze. Returns seconds until the next look."""
@@ -197,7 +196,7 @@ class Enforcement:
         if self.table and self.in_force.is_set():
             samples = await self._samples()
             if samples:
-                self._flight.observe(samples, time.monotonic(), self.table.drain / 1000)
+                self._flight.observe(samples, time.monotonic(), self.table.limit / 1000)
 
     async def _cut(self, backends: frozenset[str], instant: float) -> None:
         samples = await self._samples()
@@ -207,7 +206,7 @@ class Enforcement:
         for stream in streams:
             await self._asked(f"shutdown session {stream}")
         if streams:
-            log.warning("cut %d requests that lasted longer than the drain", len(streams))
+            log.warning("cut %d requests that lasted longer than they may", len(streams))
 
     async def refuse(self) -> None:
         """Let nothing in any more, until `start_over`."""

@@ -1,7 +1,7 @@
 """What is still in flight where a frozen range was served: when it is surely nothing, and what lasted too long.
 
-"Nothing" is a proof or it is not said: a request that was cut short counts as going on at the strategy for another
-`drain`, because the strategy may not have noticed.
+"Nothing" is a proof or it is not said: a request that was cut short counts as going on at the strategy for as long
+as a request may last, because the strategy may not have noticed.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class Flight:
         """A table came into force that lets nothing of some ranges to these backends any more."""
         self._left |= dict.fromkeys(backends, now)
 
-    def observe(self, samples: dict[str, Sample], now: float, drain: float) -> None:
+    def observe(self, samples: dict[str, Sample], now: float, limit: float) -> None:
         """Take in a sample that was taken after the table came into force."""
         if self._since is None:
             self._since = now
@@ -83,11 +83,11 @@ class Flight:
             if last and sample.broken != last.broken:
                 self._broken_at[name] = now
         self._last = samples
-        self._left = {name: at for name, at in self._left.items() if not self._ended(name, at, now, drain)}
+        self._left = {name: at for name, at in self._left.items() if not self._ended(name, at, now, limit)}
 
-    def _ended(self, name: str, left_at: float, now: float, drain: float) -> bool:
-        if now - left_at >= drain:  # by then it was cut
+    def _ended(self, name: str, left_at: float, now: float, limit: float) -> bool:
+        if now - left_at >= limit:  # by then it was cut
             return True
         sample = self._last.get(name)
         unbroken_since = max(now if self._since is None else self._since, self._broken_at.get(name, float("-inf")))
-        return sample is not None and sample.current == 0 and now - unbroken_since >= drain
+        return sample is not None and sample.current == 0 and now - unbroken_since >= limit

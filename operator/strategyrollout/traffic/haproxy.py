@@ -12,6 +12,7 @@ from typing import Any
 
 from strategyrollout.api.meta import GROUP, LABEL_COMPONENT, LABEL_ROLE, LABEL_ROLLOUT, ROLE_ROUTER
 from strategyrollout.core.build import ANNOTATION_CONFIG, Owner, owned, service_port
+from strategyrollout.core.routing import request_limit
 from strategyrollout.traffic.guarantees import Guarantees
 from strategyrollout.traffic.haproxy_config import HEALTH_PORT, PORT, haproxy_config
 
@@ -150,11 +151,11 @@ def _stateful_set(routers: Routers, config: str) -> Body:
 
 def _pod(routers: Routers) -> Body:
     name = router_name(routers.owner)
-    drain_seconds = -(-routers.drain // 1000)
+    limit_seconds = -(-request_limit(routers.drain) // 1000)
     return {
         "serviceAccountName": name,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": drain_seconds + 2 * _SLACK_SECONDS,
+        "terminationGracePeriodSeconds": limit_seconds + 2 * _SLACK_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -162,7 +163,7 @@ def _pod(routers: Routers) -> Body:
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_agent(routers), _proxy(routers, drain_seconds)],
+        "containers": [_agent(routers), _proxy(routers, limit_seconds)],
         "volumes": [
             {"name": "run", "emptyDir": {}},
             {"name": "config", "configMap": {"name": name}},
@@ -214,12 +215,12 @@ def _agent(routers: Routers) -> Body:
     }
 
 
-def _proxy(routers: Routers, drain_seconds: int) -> Body:
+def _proxy(routers: Routers, limit_seconds: int) -> Body:
     values = {
         "PORT": PORT,
         "HEALTH_PORT": HEALTH_PORT,
         "HAPROXY_CONFIG": f"{_CONFIG_DIR}/haproxy.cfg",
-        "GRACE_SECONDS": drain_seconds + _SLACK_SECONDS,
+        "GRACE_SECONDS": limit_seconds + _SLACK_SECONDS,
     }
     mounts = [{"name": "config", "mountPath": _CONFIG_DIR, "readOnly": True}]
     return {

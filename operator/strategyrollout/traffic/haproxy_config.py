@@ -16,6 +16,7 @@ from strategyrollout.core.routing import (
     UNIT_LENGTH,
     UNLISTED,
     backend_names,
+    request_limit,
 )
 
 REVISION_HEADER = "X-Strategy-Revision"
@@ -26,7 +27,6 @@ TOKEN_HEADER = "X-Strategy-Token"
 PORT = 8080
 HEALTH_PORT = 8081
 
-_LIMIT_WITHOUT_DRAIN = 30_000
 _SALT = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _MAP = "${RUN_DIR}/table.map"
@@ -38,8 +38,7 @@ def haproxy_config(*, header: str, salt: str, drain: int) -> str:
         raise ValueError(f"salt {salt!r} may have letters, digits, dots, dashes and underscores only")
     if not _HEADER.fullmatch(header):
         raise ValueError(f"spec.traffic.unit.header {header!r} may have letters, digits and dashes only")
-    limit = drain or _LIMIT_WITHOUT_DRAIN
-    return "\n".join([_GLOBAL, _defaults(limit), _orders(header, salt), _HEALTH, _backends()])
+    return "\n".join([_GLOBAL, _defaults(request_limit(drain)), _orders(header, salt), _HEALTH, _backends()])
 
 
 # One thread: then a swap of the map happens between two requests and never within one, and a backend whose count of
