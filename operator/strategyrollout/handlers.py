@@ -17,6 +17,7 @@ from strategyrollout.cluster.cache import Body, Cache
 from strategyrollout.cluster.kinds import WATCHED, Kind
 
 _CREDENTIALS_AGE = datetime.timedelta(minutes=10)
+_LOGIN_AGAIN = 2.0
 _WATCHER = "watcher for "
 
 
@@ -97,7 +98,10 @@ def registry(cache: Cache, access: Callable[[], Access]) -> kopf.OperatorRegistr
 
     @kopf.on.login(registry=made)  # type: ignore[untyped-decorator]
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        now = await asyncio.to_thread(access)
+        try:
+            now = await asyncio.to_thread(access)
+        except Exception as error:  # whatever the loader of a kubeconfig raises; Kopf alone would wait for a minute
+            raise kopf.TemporaryError(f"no credentials: {error}", delay=_LOGIN_AGAIN) from error
         return kopf.ConnectionInfo(
             server=now.host,
             ca_path=str(now.ca) if now.ca else None,

@@ -56,9 +56,8 @@ def now_ms() -> int:
 def find_access() -> Access:
     """`KUBECONFIG` if it is set, else the pod's own account, else the default kubeconfig. Blocks; raises OSError."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if host and not os.environ.get("KUBECONFIG"):
-        return in_cluster(host, port)
-    return from_kubeconfig()
+    kubeconfig = os.environ.get("KUBECONFIG")
+    return in_cluster(host, port) if host and not kubeconfig else from_kubeconfig(kubeconfig)
 
 
 class Process:
@@ -206,8 +205,10 @@ class Process:
         known = {uid_of(rollout) for rollout in self.cache.all(ROLLOUTS)}
         for lease in self.cache.all(LEASES):
             orphan = labels_of(lease).get(LABEL_ROLLOUT_UID, "") not in known
-            with contextlib.suppress(ApiError, Unavailable):  # the next resync looks at it again
+            try:
                 await self.consumers.sweep(lease, orphan=orphan)
+            except (ApiError, Unavailable) as error:  # the next resync looks at it again
+                _log.warning("cannot tidy up Lease %s: %s", name_of(lease), error)
 
     async def _beat(self) -> None:
         while True:

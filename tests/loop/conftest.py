@@ -30,7 +30,8 @@ async def prepared(cluster: Cluster) -> Cluster:
 @pytest_asyncio.fixture
 async def operator(prepared: Cluster, namespace: str, tmp_path: Path) -> AsyncIterator[Operator]:
     """A running operator of this test's namespace."""
-    async with Operator(prepared, tmp_path, namespaces=namespace).running() as running:
+    url = prepared.prometheus_url
+    async with Operator(prepared, tmp_path, namespaces=namespace, prometheus=url).running() as running:
         yield running
 
 

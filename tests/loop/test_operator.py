@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from tests.loop.conftest import Desk
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from strategyrollout.cluster.access import from_kubeconfig
+from strategyrollout.process import Process
+from strategyrollout.settings import Settings
+from tests.cluster.cluster import Cluster
+from tests.cluster.processes import until
+from tests.loop.conftest import Body, Desk, template
 from tests.operator_process import Operator
+
+TEMPLATE = {
+    "apiVersion": "strategyrollout.io/v1alpha1",
+    "kind": "GateTemplate",
+    "metadata": {"name": "fine"},
+    "spec": {"query": "strategy_rejects", "limit": {"above": "1"}},
+}
 
 
 async def test_01_a_first_version_is_promoted_and_says_so(operator: Operator, desk: Desk) -> None:
@@ -13,3 +30,186 @@ async def test_01_a_first_version_is_promoted_and_says_so(operator: Operator, de
     service = await desk.get("services", "momentum-orders", "/api/v1")
     assert service is not None
     assert service["spec"]["selector"]["strategyrollout.io/revision"] == status["stable"]
+
+
+async def test_02_each_version_follows_the_one_before(operator: Operator, desk: Desk) -> None:
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        await desk.apply("momentum", version)
+        await desk.reaches("momentum", "Promoted", version)
+    assert await operator.metric("canary_traffic_percent", strategy="momentum", version="1.2.0") == 100
+    assert await operator.metric("canary_traffic_percent", strategy="momentum", version="1.1.0") == 0
+    assert await operator.metric("version_activations_total", strategy="momentum") == 3
+
+
+BAD: dict[str, tuple[Body, str, str]] = {
+    "a pod template with a typo": (
+        {"template": template(imagePullPolice="Always")},
+        "InvalidTemplate",
+        "imagePullPolice",
+    ),
+    "a missing ConfigMap": (
+        {"template": template(envFrom=[{"configMapRef": {"name": "nowhere"}}])},
+        "MissingInput",
+        "spec.template.spec.containers[0].envFrom[0].configMapRef.name",
+    ),
+    "a missing gate template": (
+        {"gates": [{"name": "g", "template": {"kind": "GateTemplate", "name": "nowhere"}}]},
+        "InvalidGate",
+        "spec.gates[g].template",
+    ),
+}
+
+
+async def test_38_objects_that_cannot_work_disturb_nobody_and_recover_when_mended(
+    operator: Operator, desk: Desk
+) -> None:
+    await asyncio.gather(*(desk.apply(f"bad-{n}", **spec) for n, (spec, _, _) in enumerate(BAD.values())))
+    for n, (_, reason, path) in enumerate(BAD.values()):
+        status = await desk.reaches(f"bad-{n}", reason)
+        assert path in status["message"]
+        stalled = next(c for c in status["conditions"] if c["type"] == "Stalled")
+        assert stalled["status"] == "True"
+    await desk.apply("good")
+    await desk.reaches("good", "Promoted", "1.0.0", seconds=5)
+    await desk.apply("bad-0", template=template())
+    await desk.cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "nowhere", "namespace": desk.namespace},
+            "data": {"a": "b"},
+        },
+        {**TEMPLATE, "metadata": {"name": "nowhere", "namespace": desk.namespace}},
+    )
+    for n in range(len(BAD)):
+        await desk.reaches(f"bad-{n}", "Promoted", "1.0.0")
+    assert "Traceback" not in operator.log.read_text()
+
+
+async def test_40_a_killed_operator_goes_on_where_it_was(operator: Operator, desk: Desk) -> None:
+    await desk.apply("momentum")
+    await desk.reaches("momentum", "Promoted", "1.0.0")
+    await desk.apply("momentum", "1.1.0", bake={"duration": "4s"})
+    await desk.reaches("momentum", "Baking")
+    before = await desk.get("trafficassignments", "momentum")
+    assert before is not None
+    await operator.kill()
+    await operator.start()
+    after = await desk.get("trafficassignments", "momentum")
+    assert after is not None
+    assert after["spec"] == before["spec"]
+    await desk.reaches("momentum", "Promoted", "1.1.0", seconds=6)
+
+
+async def test_deleted_while_the_operator_was_away_leaves_nothing_behind(operator: Operator, desk: Desk) -> None:
+    await desk.apply("momentum")
+    await desk.apply("other")
+    await desk.reaches("momentum", "Promoted")
+    await operator.kill()
+    await desk.cluster.kubectl("delete", "sro", "momentum", "-n", desk.namespace)
+    await operator.start()
+    await desk.reaches("other", "Promoted")
+    assert await operator.metric("strategyrollout_rollouts") == 1
+    await desk.apply("momentum", "2.0.0")
+    await desk.reaches("momentum", "Promoted", "2.0.0")
+
+
+async def test_what_people_change_by_hand_is_mended(operator: Operator, desk: Desk) -> None:
+    await desk.apply("momentum")
+    status = await desk.reaches("momentum", "Promoted")
+    deployment = f"momentum-{status['stable']}"
+    await desk.cluster.kubectl("scale", "deployment", deployment, "--replicas=0", "-n", desk.namespace)
+    await desk.cluster.kubectl("delete", "service", "momentum-orders", "-n", desk.namespace)
+
+    async def mended() -> bool:
+        found = await desk.get("deployments", deployment, "/apis/apps/v1")
+        service = await desk.get("services", "momentum-orders", "/api/v1")
+        return found is not None and service is not None and found["spec"]["replicas"] == 1
+
+    await until("the children are as they should be", mended, 10)
+
+
+async def test_a_rollback_of_nothing_is_answered(operator: Operator, desk: Desk) -> None:
+    await desk.cluster.apply(
+        {
+            "apiVersion": "strategyrollout.io/v1alpha1",
+            "kind": "Rollback",
+            "metadata": {"name": "oops", "namespace": desk.namespace},
+            "spec": {"rollout": "nothing", "reason": "wrong name"},
+        }
+    )
+
+    async def answered() -> bool:
+        found = await desk.get("rollbacks", "oops") or {}
+        return bool(found.get("status", {}).get("outcome") == "Refused")
+
+    await until("the request is refused", answered, 10)
+
+
+async def test_the_end_is_orderly_and_quick(operator: Operator, desk: Desk) -> None:
+    await desk.apply("momentum")
+    await desk.reaches("momentum", "Promoted")
+    assert await operator.page("/livez") == (200, "ok\n")
+    began = asyncio.get_running_loop().time()
+    assert await operator.stop() == 0
+    assert asyncio.get_running_loop().time() - began < 5
+    assert operator.evidence.read_text().count("\n") >= 3
+    await operator.start()
+
+
+async def test_missing_permissions_are_named_and_nothing_crashes(
+    prepared: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    kubeconfig = await prepared.service_account_kubeconfig(namespace, "default")
+    operator = Operator(prepared, tmp_path, kubeconfig, namespaces=namespace)
+    await operator.start(ready=False)
+
+    async def explained() -> bool:
+        status, text = await operator.page("/readyz")
+        return status == 503 and "RBAC does not allow to update trafficassignments.strategyrollout.io" in text
+
+    await until("the missing verbs are named", explained, 15)
+    assert (await operator.page("/livez"))[0] == 200
+    assert await operator.stop() == 0
+
+
+async def test_a_bad_setting_ends_the_process_at_once(prepared: Cluster, tmp_path: Path) -> None:
+    operator = Operator(prepared, tmp_path, resync="soon")
+    await operator.start(ready=False)
+    assert await operator.ended(10) == 2
+    assert "STRATEGYROLLOUT_RESYNC='soon' must be a duration" in operator.last_words()
+
+
+@pytest.fixture
+def inside(prepared: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """An operator in this very process, so that a test can take parts of it away."""
+    monkeypatch.setenv("KUBECONFIG", str(prepared.kubeconfig))
+    settings = Settings(namespaces=(namespace,), http_address="127.0.0.1", http_port=0, check=0.5, resync=600)
+    return Process(settings, from_kubeconfig(str(prepared.kubeconfig)))
+
+
+async def test_41_dead_watchers_are_noticed_and_truth_comes_by_other_ways(inside: Process, desk: Desk) -> None:
+    running = asyncio.create_task(inside.run())
+
+    async def ready() -> bool:
+        return not inside.in_the_way()
+
+    await until("the operator is ready", ready, 20)
+    await desk.apply("momentum")
+    await desk.reaches("momentum", "Promoted", "1.0.0")
+    watchers = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")]
+    assert len(watchers) == 11
+    for task in watchers:
+        task.cancel()
+    await asyncio.gather(*watchers, return_exceptions=True)
+    assert inside.not_alive() == ["0 of 11 watchers are there"]
+    await desk.apply("momentum", "1.1.0")
+    await desk.reaches("momentum", "Promoted", "1.1.0", seconds=10)
+    await desk.cluster.kubectl("delete", "sro", "momentum", "-n", desk.namespace)
+
+    async def gone() -> bool:
+        return not inside.rollouts._uids
+
+    await until("the deletion is noticed", gone, 5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

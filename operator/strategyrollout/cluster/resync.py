@@ -6,7 +6,7 @@ it costs little, so it runs every few seconds for what traffic depends on and ev
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of, version_of
 from strategyrollout.cluster.client import Api, ApiError, NotFound
@@ -48,12 +48,15 @@ class Resync:
     def _scopes(self, kind: Kind) -> Sequence[str | None]:
         return self._namespaces if self._namespaces and kind.namespaced else (None,)
 
-    async def _guarded(self, kind: Kind, namespace: str | None, work: Callable[..., object]) -> None:
+    async def _guarded(
+        self, kind: Kind, namespace: str | None, work: Callable[[Kind, str | None], Awaitable[None]]
+    ) -> None:
         try:
-            await work(kind, namespace)  # type: ignore[misc]
-        except (ApiError, Unavailable) as error:
+            await work(kind, namespace)
+        except Exception as error:  # whatever one object holds, the lists of all others go on
             if self.failing.get(kind) != str(error):
-                _log.warning("cannot list %s: %s", kind, error)
+                expected = isinstance(error, ApiError | Unavailable)
+                _log.warning("cannot list %s: %s", kind, error, exc_info=None if expected else error)
             self.failing[kind] = str(error)
         else:
             self.failing.pop(kind, None)
