@@ -1,0 +1,1 @@
+"""End to end: real orders through real routers to real strategies, while the real operator moves traffic."""
