@@ -4,6 +4,7 @@ There are no floats anywhere: a share is a whole number of basis points, a durat
 """
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -61,6 +62,13 @@ def parse_percent(value: Any) -> int:
     if not isinstance(value, str) or not re.match(PERCENT_PATTERN, value):
         raise ValueError(_PERCENT_REMEDY)
     return int(Decimal(value[:-1]) * 100)
+
+
+def format_time(ms: int | None) -> str | None:
+    """Milliseconds since 1970 as RFC 3339 with milliseconds."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_percent(basis_points: int) -> str:

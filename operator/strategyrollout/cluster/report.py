@@ -48,7 +48,11 @@ class Reporter:
         """Writes the outcomes that are news. Raises `Unavailable`."""
         for name, outcome in outcomes.items():
             body = self._cache.get(ROLLBACKS, key.namespace, name)
-            if body is not None and (body.get("status") or {}) != outcome.to_json():
+            if body is None:
+                continue
+            status = body.get("status") or {}
+            # The answer stays as it was given: what followed later must not take its times away.
+            if status.get("outcome") in (None, "Running") and status != outcome.to_json():
                 await self._write(ROLLBACKS, "Rollback", body, outcome.to_json())
 
     async def refuse_orphans(self, key: Key) -> None:

@@ -3,13 +3,12 @@
 Only times that say since when something has been so are carried over from the status before.
 """
 
-from datetime import UTC, datetime
 from typing import Literal
 
 from strategyrollout.api.assignment import Revert
 from strategyrollout.api.conditions import Condition, ConditionType, Reason
 from strategyrollout.api.meta import LABEL_ROLLOUT, NOBODY
-from strategyrollout.api.scalars import format_percent
+from strategyrollout.api.scalars import format_percent, format_time
 from strategyrollout.api.status import (
     ConsumerStatus,
     GateStatus,
@@ -35,13 +34,6 @@ WARNINGS = frozenset(
 )  # fmt: skip
 
 _LONGEST_MESSAGE = 1_000
-
-
-def iso(ms: int | None) -> str | None:
-    """Milliseconds since 1970 as RFC 3339 with milliseconds."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def status(view: View) -> RolloutStatus:
@@ -126,7 +118,9 @@ def _conditions(view: View, told: Situation) -> list[Condition]:
 def _condition(view: View, kind: ConditionType, holds: bool | None, reason: Reason, message: str) -> Condition:
     value: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
     before = next((c for c in view.world.status.conditions if c.type == kind.value), None)
-    since = before.last_transition_time if before is not None and before.status == value else iso(view.world.now)
+    since = (
+        before.last_transition_time if before is not None and before.status == value else format_time(view.world.now)
+    )
     return Condition(
         type=kind.value,
         status=value,
@@ -187,13 +181,13 @@ def _gate(view: View, judged: Judged) -> GateStatus:
     j, name = judged.judgement, judged.gate.name
     before = next((g for g in view.world.status.gates if g.name == name), None)
     same = before is not None and before.verdict == j.verdict and before.since
-    since = iso(judged.no_data_since) if judged.no_data_since is not None else iso(view.world.now)
+    since = format_time(judged.no_data_since) if judged.no_data_since is not None else format_time(view.world.now)
     return GateStatus(
         name=name,
         verdict=j.verdict,
         value=None if j.value is None else str(j.value)[:64],
         limit=j.limit[:64],
-        sampled_at=iso(j.at),
+        sampled_at=format_time(j.at),
         since=before.since if same and before else since,
         message=j.message[:500],
     )
@@ -222,10 +216,10 @@ def _revert(revert: Revert, told: Situation) -> RevertStatus:
         reason=revert.cause.kind,
         message=revert.cause.message or told.message,
         weight=format_percent(revert.weight),
-        sampled_at=iso(revert.cause.sampled_at),
-        decided_at=iso(revert.cause.at),
-        stopped_at=iso(revert.stopped_at),
-        served_at=iso(revert.served_at),
+        sampled_at=format_time(revert.cause.sampled_at),
+        decided_at=format_time(revert.cause.at),
+        stopped_at=format_time(revert.stopped_at),
+        served_at=format_time(revert.served_at),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from strategyrollout.api.assignment import AssignmentSpec, Record
 from strategyrollout.api.rollback import RollbackStatus
+from strategyrollout.api.scalars import format_time
 from strategyrollout.core.observed import Observed, Request
 
 MOST_OBJECTS = 50  # that the record remembers
@@ -172,6 +173,9 @@ def rollback_outcomes(world: Observed, record: Record) -> dict[str, RollbackStat
                 message=revert.cause.message,
                 revision=revert.to,
                 away=revert.away,
+                decided_at=format_time(revert.cause.at),
+                stopped_at=format_time(revert.stopped_at),
+                served_at=format_time(revert.served_at),
             )
         elif outcomes[request.key] == "NothingToDo":
             message = rollback_target(world, record, request).message or "there was nothing to roll back"
