@@ -1,0 +1,59 @@
+"""`python -m tests.bench [NAME...] [--out FOLDER]`, inside `python -m tests.cluster.enter --`. `make bench` does both.
+
+NAME is one of: one, sequence, burst-100, burst-500 (or burst-N), hold. Without a name all are run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.bench import burst, hold, one, sequence
+from tests.bench.figures import Report
+from tests.cluster.enter import inside
+
+Bench = Callable[[Path], Coroutine[Any, Any, Report]]
+ALL = ("one", "sequence", "burst-100", "burst-500", "hold")
+
+
+def bench(name: str) -> Bench:
+    """The benchmark of that name; raises KeyError."""
+    word, _, number = name.partition("-")
+    if word == "burst" and number.isdigit():
+        return partial(burst.run, size=int(number))
+    return {"one": one.run, "sequence": sequence.run, "hold": hold.run}[name]
+
+
+def main() -> int:
+    """Returns 1 when a target was missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", default=ALL)
+    parser.add_argument("--out", type=Path, help="folder for the figures as JSON and the logs; default: a new one")
+    arguments = parser.parse_args()
+    if not inside():
+        sys.exit("run this as: python -m tests.cluster.enter -- python -m tests.bench")
+    try:
+        wanted = {name: bench(name) for name in arguments.names}
+    except KeyError as error:
+        sys.exit(f"no such benchmark: {error.args[0]}; there are {', '.join(ALL)}")
+    out: Path = arguments.out or Path(tempfile.mkdtemp(prefix="bench-"))
+    met = True
+    for name, run in wanted.items():
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        report = asyncio.run(run(folder))
+        print(report, flush=True)
+        report.write(out)
+        met = met and all(kept for _, kept in report.targets)
+    print(f"figures and logs: {out}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

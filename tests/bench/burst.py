@@ -1,0 +1,65 @@
+"""Many rollouts breach at the same instant: how long until the last candidate is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from tests.bench.crowd import Crowd
+from tests.bench.figures import Report
+from tests.bench.footprint import Footprint, tell
+
+_GATE, _SCRAPE = "250ms", "250ms"
+_ROUNDS = {100: 3, 500: 2}
+_TARGETS = {100: 1.5, 500: 6.0}
+
+
+async def run(folder: Path, size: int) -> Report:
+    """The same rollouts breach, are reverted, are tried again and breach again."""
+    report = Report(f"burst-{size}", f"{size} rollouts at 10 % breach at the same instant, one shared gate at {_GATE}")
+    lasts: list[float] = []
+    stops: list[float] = []
+    waits: list[float] = []
+    freezes: list[float] = []
+    serves: list[float] = []
+    async with Crowd(folder, size, routers=2, gate=_GATE, scrape=_SCRAPE).holding() as crowd:
+        for number in range(_ROUNDS.get(size, 2)):
+            if number:
+                await crowd.again(crowd.names, f"round-{number}")
+            subjects = await crowd.subjects()
+            await asyncio.sleep(5)
+            await crowd.forget_acks()
+            began = await Footprint.of(crowd.operator)
+            readable = await crowd.signals.breach(*(subjects[name] for name in crowd.names))
+            await _settle(crowd)
+            spent = await began.spent()
+            stopped = await crowd.stopped(crowd.names)
+            records = await crowd.reverted(crowd.names, 60)
+            reverts = [records[name]["record"]["revert"] for name in crowd.names]
+            lasts.append(max(stopped.values()) - readable)
+            stops += [at - readable for at in stopped.values()]
+            waits += [revert["cause"]["sampledAt"] / 1000 - readable for revert in reverts]
+            freezes += [revert["cause"]["at"] / 1000 - readable for revert in reverts]
+            serves += [revert["servedAt"] / 1000 - readable for revert in reverts]
+            crowd.say(f"round {number + 1}: the last of {size} was stopped after {lasts[-1]:.2f} s")
+    report.measured("readable in Prometheus -> last candidate stopped", lasts)
+    report.measured("readable in Prometheus -> each candidate stopped", stops)
+    report.measured("  of it: wait for the query and its answer", waits)
+    report.measured("  readable in Prometheus -> revert decided", freezes)
+    report.measured("readable in Prometheus -> target granted", serves)
+    tell(report, spent)
+    target, worst = _TARGETS.get(size), max(lasts)
+    if target is not None:
+        report.target(
+            f"the last one within {target:g} s, in each of {len(lasts)} rounds: {worst:.2f} s", worst < target
+        )
+    return report
+
+
+async def _settle(crowd: Crowd) -> None:
+    deadline = time.monotonic() + 120
+    while len(await crowd.stopped(crowd.names)) < len(crowd.names):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not all were stopped within 120 s\n{crowd.operator.last_words()}")
+        await asyncio.sleep(1)

@@ -1,0 +1,195 @@
+"""A world of many rollouts on pretended nodes, all holding at 10 %, with simulated routers and the real operator.
+
+No real node is there. Pods of strategies and of routers are bound to kwok's nodes, which here carry no taint so that
+the routers' pods, whose template the operator makes, land on them too and become ready. Nothing runs in them; each
+router pod's part at the API server is played by `consumers.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from strategyrollout.api.meta import GROUP
+from strategyrollout.cluster.access import from_kubeconfig
+from strategyrollout.cluster.client import Api
+from strategyrollout.cluster.kinds import ASSIGNMENTS, CLUSTER_TEMPLATES, ROLLOUTS, Kind
+from tests.api.install import install_crds
+from tests.bench import manifests
+from tests.bench.signals import Signals, Subject
+from tests.cluster.cluster import Cluster
+from tests.cluster.fake_nodes import node
+from tests.cluster.processes import Program, until
+from tests.operator_process import Operator
+
+Object = dict[str, Any]
+PRODUCTION = {"resync": "120s", "check": "5s", "live_numbers": "30s", "log_format": "json"}
+_ROUTER_IMAGE = "registry.example/router@sha256:" + "f" * 64
+_PER_NAMESPACE = 50
+_LEAST_NAMESPACES = 10
+_PODS_PER_NODE = 800
+_CONSUMERS_PORT = 9201
+_NODES = Kind("", "v1", "nodes", namespaced=False)
+_NAMESPACES = Kind("", "v1", "namespaces", namespaced=False)
+
+
+class Crowd:
+    """`routers` is the number of routers of each rollout."""
+
+    def __init__(self, folder: Path, size: int, *, routers: int, gate: str, scrape: str) -> None:
+        self._folder = folder
+        self._routers = routers
+        self._gate = gate
+        self._scrape = scrape
+        namespaces = max(_LEAST_NAMESPACES, -(-size // _PER_NAMESPACE))
+        self.names = [(f"desk-{n % namespaces:02}", f"rollout-{n:03}") for n in range(size)]
+
+    @contextlib.asynccontextmanager
+    async def holding(self) -> AsyncIterator[Crowd]:
+        """All hold at 10 % inside."""
+        async with contextlib.AsyncExitStack() as stack:
+            self.cluster = await stack.enter_async_context(Cluster.start(self._folder / "cluster", nodes=0))
+            await self.cluster.stop_prometheus()  # its discovery of pods would be load that nobody needs here
+            self.signals = await stack.enter_async_context(Signals(self._folder, self._scrape).running())
+            await install_crds(self.cluster)
+            self.api = await stack.enter_async_context(Api(from_kubeconfig(str(self.cluster.kubeconfig)), timeout=30))
+            await self._nodes()
+            self._simulation = Program(self._folder, "consumers")
+            stack.push_async_callback(self._simulation.stop)
+            self._simulation.start(
+                [sys.executable, "-m", "tests.bench.consumers", str(self.cluster.kubeconfig), str(_CONSUMERS_PORT)]
+            )
+            self._session = await stack.enter_async_context(aiohttp.ClientSession())
+            self.operator = Operator(
+                self.cluster,
+                self._folder,
+                None,
+                prometheus=self.signals.url,
+                router_image=_ROUTER_IMAGE,
+                **PRODUCTION,
+            )
+            await stack.enter_async_context(self.operator.running())
+            await self._fill()
+            yield self
+
+    def say(self, words: str) -> None:
+        """Progress, for who waits."""
+        print(f"   {time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+    async def subjects(self) -> dict[tuple[str, str], Subject]:
+        """The candidate of each rollout."""
+        found = {}
+        for (namespace, name), spec in (await self.assignments()).items():
+            attempt = spec["record"].get("attempt")
+            if attempt:
+                found[namespace, name] = (namespace, name, attempt["revision"])
+        return found
+
+    async def assignments(self) -> dict[tuple[str, str], Object]:
+        """Every assignment's spec."""
+        listed = await self.api.list(ASSIGNMENTS.path())
+        return {(a["metadata"]["namespace"], a["metadata"]["name"]): a["spec"] for a in listed["items"]}
+
+    async def acks(self) -> list[Object]:
+        """What the routers have acknowledged since `forget_acks`."""
+        async with self._session.get(f"http://127.0.0.1:{_CONSUMERS_PORT}/acks") as response:
+            found: list[Object] = await response.json()
+            return found
+
+    async def forget_acks(self) -> None:
+        """Begin anew."""
+        async with self._session.delete(f"http://127.0.0.1:{_CONSUMERS_PORT}/acks") as response:
+            response.raise_for_status()
+
+    async def stopped(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        """When the last router of each of these had acknowledged the Freeze; without those where one has not."""
+        last: dict[tuple[str, str], list[float]] = {}
+        for ack in await self.acks():
+            if ack["cause"] == "GateBreached" and ack["frozen"]:
+                last.setdefault((ack["namespace"], ack["rollout"]), []).append(ack["at"])
+        return {name: max(last[name]) for name in names if len(last.get(name, ())) >= self._routers}
+
+    async def again(self, names: list[tuple[str, str]], word: str) -> None:
+        """Asks these to try their candidate once more and waits until all hold at 10 %."""
+        records = await self.assignments()
+        subjects = [(*name, records[name]["record"]["revert"]["away"]) for name in names]
+        self.signals.good(subjects)
+        await self.signals.readable(subjects[-1])
+        patch = {"metadata": {"annotations": {f"{GROUP}/retry": word}}}
+        await _each(names, lambda n: self.api.merge(ROLLOUTS.path(*n), patch))
+        await self._all_hold(names)
+
+    async def reverted(self, names: list[tuple[str, str]], seconds: float) -> dict[tuple[str, str], Object]:
+        """Waits until the targets of these serve everything; returns the assignments."""
+        found: dict[tuple[str, str], Object] = {}
+
+        async def there() -> bool:
+            nonlocal found
+            found = await self.assignments()
+            reverts = [found[name]["record"].get("revert") or {} for name in names]
+            return all(revert.get("servedAt") for revert in reverts)
+
+        await until(f"{len(names)} rollouts are reverted", there, seconds, every=1.0)
+        return found
+
+    async def _nodes(self) -> None:
+        await self.cluster.add_fake_nodes(0)
+        pods = len(self.names) * (2 + self._routers)
+        for number in range(1 + pods // _PODS_PER_NODE):
+            body = node(f"pretended-{number}")
+            await self.api.create(_NODES.path(), {**body, "spec": {}})
+
+    async def _fill(self) -> None:
+        began = time.monotonic()
+        await self.api.create(CLUSTER_TEMPLATES.path(), manifests.gate_template(self._gate))
+        for name in sorted({namespace for namespace, _ in self.names}):
+            await self.api.create(_NAMESPACES.path(), manifests.namespace(name))
+            await self.cluster.service_account_exists(name, "default")
+        await self._versions("1.0.0")
+        await until("all have a first version", self._all_stable, 60 + len(self.names), every=1.0)
+        await until("all routers are there", self._all_routers, 60 + len(self.names), every=0.5)
+        self.say(f"{len(self.names)} rollouts serve version 1.0.0 after {time.monotonic() - began:.0f} s")
+        await self._versions("2.0.0")
+        await self._all_hold(self.names)
+        self.signals.good((await self.subjects()).values())
+        self.say(f"{len(self.names)} rollouts hold at 10 % after {time.monotonic() - began:.0f} s")
+
+    async def _versions(self, version: str) -> None:
+        def write(name: tuple[str, str]) -> Awaitable[Object]:
+            body = manifests.rollout(*name, version, routers=self._routers)
+            return self.api.apply(ROLLOUTS.path(*name), body, manager="bench")
+
+        await _each(self.names, write)
+
+    async def _all_stable(self) -> bool:
+        found = await self.assignments()
+        return all(found.get(name, {}).get("record", {}).get("stable") for name in self.names)
+
+    async def _all_routers(self) -> bool:
+        async with self._session.get(f"http://127.0.0.1:{_CONSUMERS_PORT}/") as response:
+            return bool((await response.json())["routers"] >= len(self.names) * self._routers)
+
+    async def _all_hold(self, names: list[tuple[str, str]]) -> None:
+        async def check() -> bool:
+            found = await self.assignments()
+            attempts = [found[name]["record"].get("attempt") or {} for name in names]
+            return all(attempt.get("heldFrom") and attempt.get("weight") == 1000 for attempt in attempts)
+
+        await until("all hold at 10 %", check, 60 + len(names), every=0.5)
+
+
+async def _each(names: Iterable[tuple[str, str]], work: Callable[[tuple[str, str]], Awaitable[object]]) -> None:
+    limit = asyncio.Semaphore(16)
+
+    async def one(name: tuple[str, str]) -> None:
+        async with limit:
+            await work(name)
+
+    await asyncio.gather(*(one(name) for name in names))
