@@ -21,6 +21,9 @@ check: .venv/.ready ## format, lint, types, import contracts, generated files up
 	@.venv/bin/lint-imports
 	@$(PY) -m strategyrollout.api.generate --check
 
+demo: .venv/.ready ## a whole story on a real cluster, told and checked (make demo KEEP=1 keeps it until Ctrl-C)
+	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.demo $(if $(KEEP),--keep)
+
 test: .venv/.ready ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
 	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
 

@@ -20,6 +20,11 @@ class Pool:
         self._idle: dict[Address, list[Connection]] = {}
         self._turn = 0
 
+    @property
+    def size(self) -> int:
+        """Number of routers."""
+        return len(self._addresses)
+
     def use(self, addresses: Sequence[Address]) -> None:
         """These routers from now on. Orders that wait for an answer of another one get it."""
         self._addresses = tuple(addresses)

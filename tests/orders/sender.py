@@ -74,8 +74,8 @@ class OrderSender:
     async def __aenter__(self) -> OrderSender:
         """Look for routers once, then keep looking."""
         if self._find is not None:
-            self._pool.use(await self._find())
-            self._looking = asyncio.create_task(self._look(self._find))
+            await self.look()
+            self._looking = asyncio.create_task(self._keep_looking())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -86,11 +86,17 @@ class OrderSender:
         self._pool.close()
         await asyncio.sleep(0)
 
-    async def _look(self, find: FindRouters) -> None:
+    async def look(self) -> int:
+        """Look for routers now; returns how many are ready. Raises OSError."""
+        if self._find is not None:
+            self._pool.use(await self._find())
+        return self._pool.size
+
+    async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             with contextlib.suppress(OSError):
-                self._pool.use(await find())
+                await self.look()
 
     def start(self, rate: float) -> None:
         """Send so many orders a second, whatever becomes of them, one account after the other."""

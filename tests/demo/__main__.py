@@ -1,0 +1,160 @@
+"""`make demo`: starts everything, tells the story, checks it, ends everything. `--keep` keeps it until Control-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from rich.live import Live
+
+from tests.api.install import install_crds
+from tests.cluster.__main__ import how_to_enter
+from tests.cluster.cluster import Cluster
+from tests.cluster.enter import inside, outer
+from tests.cluster.processes import ClusterError
+from tests.demo import acts, manifests
+from tests.demo.story import Story
+from tests.demo.view import View
+from tests.demo.world import NotAsTold, following
+from tests.operator_process import Operator
+from tests.orders.routers import router_pods
+from tests.orders.sender import OrderSender, Slow
+from tests.router.image import add_router_image
+
+_ACCOUNTS = 1_000
+_SLOW = Slow(share=0.05, milliseconds=80)
+_RUNS_KEPT = 3
+_ACTS = (acts.first_version, acts.good_version, acts.bad_version, acts.on_call, acts.settle_accounts)
+
+
+async def _play(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
+    """The whole run. Raises what went wrong, after everything has been ended."""
+    story.act("A cluster: etcd, API server, controllers, scheduler, Prometheus, a node whose pods are processes")
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(Cluster.start(folder, scrape_interval="250ms"))
+        story.figure("started", "cluster ready", time.time() - story.began)
+        await install_crds(cluster)
+        operator = Operator(
+            cluster,
+            folder,
+            prometheus=cluster.prometheus_url,
+            router_image=add_router_image(cluster.images),
+            resync="2m",
+            check="5s",
+            live_numbers="1s",
+        )
+        await stack.enter_async_context(operator.running())
+        platform = manifests.platform()
+        manifests.write(folder / "manifests", "platform", *platform)
+        await cluster.apply(*platform)
+        await cluster.service_account_exists(manifests.NAMESPACE, "default")
+        story.say("the operator is ready; the platform team's gate templates are applied")
+        world = await stack.enter_async_context(following(cluster, manifests.NAMESPACE, manifests.ROLLOUT))
+        find = router_pods(cluster, manifests.NAMESPACE, manifests.ROLLOUT)
+        accounts = [f"ACC-{number:08}" for number in range(1, _ACCOUNTS + 1)]
+        sender = await stack.enter_async_context(OrderSender(accounts, find=find, slow=_SLOW))
+        stage = acts.Stage(cluster, world, sender, story, folder / "orders.jsonl")
+        try:
+            with Live(View(world, sender), console=story.console, transient=True) if live else contextlib.nullcontext():
+                for act in _ACTS:
+                    await act(stage)
+        finally:
+            story.sum_up()
+            _tell_where(story, cluster)
+        if keep:
+            await _keep(story, cluster, sender)
+
+
+def _tell_where(story: Story, cluster: Cluster) -> None:
+    where = {
+        "manifests/": "what was applied",
+        "assignments.jsonl": "every version of the TrafficAssignment, as the API server sent it",
+        "orders.jsonl": "every order, as the strategies saw it",
+        "evidence.jsonl": "every decision of the operator, with its inputs",
+        "operator.log, logs/": "logs of the operator and of the cluster's programs",
+        "nodes/*/logs": "logs of the pods' containers",
+    }
+    story.console.print(f"\nevidence in {cluster.folder}", highlight=False, soft_wrap=True)
+    for name, what in where.items():
+        story.console.print(f"  {name:20} {what}", highlight=False)
+
+
+async def _keep(story: Story, cluster: Cluster, sender: OrderSender) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    sender.start(rate=20)
+    words = (
+        "\nkept until Control-C, with 20 orders a second. In another terminal, in this folder:\n"
+        f"{how_to_enter(cluster)}"
+        f"\n  then, say:  kubectl get sro -A; kubectl -n {manifests.NAMESPACE} describe sro {manifests.ROLLOUT}"
+        f"\n              kubectl -n {manifests.NAMESPACE} apply -f {cluster.folder}/manifests/momentum-1.0.0.yaml"
+    )
+    story.console.print(words, highlight=False, markup=False, soft_wrap=True)
+    await stop.wait()
+
+
+async def _until_interrupted(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
+    playing = asyncio.current_task()
+    assert playing is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+    await _play(story, folder, live=live, keep=keep)
+
+
+def _folder(given: Path | None) -> Path:
+    """A new folder for this run; of earlier ones only the latest stay."""
+    if given is not None:
+        return given.resolve()
+    runs = Path(".demo")
+    for old in sorted(runs.glob("run-*"))[: -_RUNS_KEPT + 1]:
+        shutil.rmtree(old, ignore_errors=True)
+    folder = runs / time.strftime("run-%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True)
+    return folder.resolve()
+
+
+def main() -> int:
+    """Exit code 0 when everything was as told, 1 when not, 130 after Control-C."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo")
+    parser.add_argument("--keep", action="store_true", help="keep the cluster until Control-C")
+    parser.add_argument("--dir", type=Path, help="where to keep the evidence (default: a new folder in .demo)")
+    parser.add_argument("--svg", type=Path, help="also save what was told as a picture")
+    options = parser.parse_args()
+    if not inside():
+        return outer([sys.executable, "-m", "tests.demo", *sys.argv[1:]])
+    width = 120 if options.svg or not sys.stdout.isatty() else None
+    console = Console(
+        record=options.svg is not None, width=width, highlight=False, force_terminal=bool(options.svg) or None
+    )
+    live = console.is_terminal and options.svg is None and os.environ.get("TERM") != "dumb"
+    story = Story(console)
+    try:
+        asyncio.run(_until_interrupted(story, _folder(options.dir), live=live, keep=options.keep))
+    except asyncio.CancelledError:
+        console.print("ended by Control-C; nothing is left running")
+        return 130
+    except (NotAsTold, ClusterError, aiohttp.ClientError, OSError, TimeoutError, ExceptionGroup) as error:
+        console.print(f"the story broke off: {_words(error)}", style="bold red", markup=False, soft_wrap=True)
+        return 1
+    if options.svg is not None:
+        console.save_svg(str(options.svg), title="make demo")
+    return 0 if story.ended_well else 1
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(map(_words, error.exceptions))
+    return f"{error}" or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
