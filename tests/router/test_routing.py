@@ -125,11 +125,14 @@ def test_the_map_says_who_is_admitted_and_carries_what_an_agent_needs_to_go_on()
         # Tables in between were missed: requests in flight are where this router sent them.
         ([span(0, 99, STABLE)], [span(50, 60, CANDIDATE, to=STABLE)], {STABLE, CANDIDATE}),
         ([span(0, 9, CANDIDATE), span(10, 99, STABLE)], [span(50, 60, STABLE, to=CANDIDATE)], {STABLE}),
-        ([span(0, 99, STABLE)], [span(0, 99, CANDIDATE)], set()),
+        ([span(0, 99, STABLE)], [span(0, 99, CANDIDATE)], {STABLE}),
+        # The regular end of a move: what was frozen was left when it was frozen.
+        ([span(0, 99, STABLE, to=CANDIDATE)], [span(0, 99, CANDIDATE)], set()),
+        ([span(0, 99, STABLE, to=CANDIDATE)], [span(0, 99, STABLE)], set()),
         ([span(0, 99, "nobody")], [span(0, 99, "nobody", to=CANDIDATE)], set()),
     ],
 )
-def test_what_is_left_behind_is_where_this_router_sent_the_frozen_ranges(
+def test_what_is_left_behind_is_where_this_router_sent_what_it_sends_there_no_more(
     before: list[Any] | None, after: list[Any], left: set[str]
 ) -> None:
     old = parse_table(assignment(1, *before), UID) if before else None

@@ -209,11 +209,17 @@ def read_interval(table: Table | None) -> int | None:
 
 
 def left_behind(new: Table, old: Table | None) -> frozenset[str]:
-    """Revisions where requests of ranges that `new` freezes may still be in flight.
+    """Revisions where requests of ranges that `new` does not let to them any more may still be in flight.
 
-    Those are the owners in `new`, and those this consumer had in force before: it may have missed tables in between.
+    Those are the owners of what it freezes, and whoever served in `old` what another one serves or nobody does now: a
+    consumer may have missed tables in between.
     """
     owners = {span.owner for span in new.frozen}
-    if old:
-        owners |= {was.owner for was in old.spans for span in new.frozen if was.overlaps(span)}
+    for was in old.spans if old else ():
+        if was.next is None and any(_taken(was, span) for span in new.spans if was.overlaps(span)):
+            owners.add(was.owner)
     return frozenset(owners - {NOBODY})
+
+
+def _taken(was: Span, now: Span) -> bool:
+    return now.next is not None or now.owner != was.owner

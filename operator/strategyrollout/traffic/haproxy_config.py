@@ -46,7 +46,8 @@ def haproxy_config(*, header: str, salt: str, drain: int) -> str:
 _GLOBAL = """\
 global
     nbthread 1
-    fd-hard-limit 20000
+    maxconn 4096
+    no strict-limits
     stats socket "${RUN_DIR}/admin.sock" mode 600 level admin
     stats timeout 1d
     log stdout format raw local0
