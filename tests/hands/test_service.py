@@ -10,8 +10,9 @@ from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.kinds import SERVICES
 from strategyrollout.core.build import Owner
+from strategyrollout.core.observed import Problem
 from strategyrollout.ports import Unavailable
-from strategyrollout.traffic import PROVIDERS, Routed, provider_of
+from strategyrollout.traffic import providers
 from strategyrollout.traffic.service import served, service
 from tests.hands.conftest import World, pod_template, rollout
 
@@ -25,8 +26,9 @@ def part(start: int, end: int, owner: str, after: str | None = None) -> Range:
 WHOLE = BUCKETS - 1
 SERVED = [
     ("one owner", [part(0, WHOLE, BLUE)], BLUE),
-    ("frozen on its way", [part(0, WHOLE, BLUE, GREEN)], BLUE),
-    ("in several ranges", [part(0, 99, BLUE), part(100, WHOLE, BLUE, GREEN)], BLUE),
+    ("frozen on its way", [part(0, WHOLE, BLUE, GREEN)], "nobody"),
+    ("frozen towards its owner", [part(0, WHOLE, BLUE, BLUE)], BLUE),
+    ("in several ranges", [part(0, 99, BLUE), part(100, WHOLE, BLUE)], BLUE),
     ("of several the largest", [part(0, 99, BLUE), part(100, WHOLE, GREEN)], GREEN),
     ("nobody", [part(0, WHOLE, "nobody")], "nobody"),
     ("no table yet", [], "nobody"),
@@ -52,24 +54,26 @@ def table(revision: str) -> AssignmentSpec:
 
 def test_the_registry_names_what_each_provider_keeps() -> None:
     spec = RolloutSpec.model_validate(rollout("momentum", "desk-a", pod_template())["spec"])
-    provider = provider_of(spec.traffic)
-    assert provider is PROVIDERS["service"]
-    assert not provider.keeps.acknowledged
-    (body,) = provider.objects(Routed(Owner("desk-a", "momentum", "u"), spec, table(BLUE)))
-    assert body["metadata"]["name"] == "momentum-orders"
-    assert PROVIDERS["haproxy"].keeps.acknowledged
+    assert not providers.PROVIDERS["service"].keeps.acknowledged
+    bodies = providers.objects(Owner("desk-a", "momentum", "u"), spec.traffic, table(BLUE))
+    assert isinstance(bodies, list)
+    assert [body["metadata"]["name"] for body in bodies] == ["momentum-orders"]
+    assert providers.PROVIDERS["haproxy"].keeps.acknowledged
 
 
 def test_haproxy_without_an_image_says_what_to_do() -> None:
     manifest: dict[str, Any] = rollout("momentum", "desk-a", pod_template())["spec"]
     manifest["traffic"] = {"haproxy": {"replicas": 3}, "unit": {"header": "X-Account-Id"}}
-    spec = RolloutSpec.model_validate(manifest)
+    traffic = RolloutSpec.model_validate(manifest).traffic
+    owner = Owner("desk-a", "momentum", "u")
     assignment = table(BLUE).model_copy(update={"header": "X-Account-Id"})
-    routed = Routed(Owner("desk-a", "momentum", "u"), spec, assignment)
-    with pytest.raises(ValueError, match="needs a router image"):
-        provider_of(spec.traffic).objects(routed)
-    named = Routed(routed.owner, spec, assignment, "registry.example/router@sha256:" + "0" * 64)
-    assert "StatefulSet" in {body["kind"] for body in provider_of(spec.traffic).objects(named)}
+    problem = providers.objects(owner, traffic, assignment)
+    assert isinstance(problem, Problem)
+    assert "STRATEGYROLLOUT_ROUTER_IMAGE" in problem.message
+    record = assignment.record.model_copy(update={"router_image": "registry.example/router@sha256:" + "0" * 64})
+    bodies = providers.objects(owner, traffic, assignment.model_copy(update={"record": record}))
+    assert isinstance(bodies, list)
+    assert "StatefulSet" in {body["kind"] for body in bodies}
 
 
 @pytest.mark.cluster

@@ -1,7 +1,13 @@
-"""Which objects carry a rollout's traffic: one line here for each provider."""
+"""Which objects carry a rollout's traffic: one line at the end for each provider.
 
-from collections.abc import Callable
+A provider is pure: it says which objects must exist, and writing them is the same for all. What it cannot promise it
+declares in `keeps`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.conditions import Reason
@@ -9,6 +15,7 @@ from strategyrollout.api.rollout import Traffic
 from strategyrollout.core.build import Owner
 from strategyrollout.core.observed import Problem
 from strategyrollout.traffic import haproxy, service
+from strategyrollout.traffic.guarantees import Guarantees
 from strategyrollout.traffic.haproxy import Body, Routers
 
 _build = lru_cache(maxsize=4_096)(haproxy.objects)  # the same routers, pass after pass
@@ -16,9 +23,9 @@ _build = lru_cache(maxsize=4_096)(haproxy.objects)  # the same routers, pass aft
 
 def objects(owner: Owner, traffic: Traffic, table: AssignmentSpec) -> list[Body] | Problem:
     """Everything that the rollout's provider needs to exist, or what a person must mend first."""
-    for field, build in _PROVIDERS.items():
+    for field, provider in PROVIDERS.items():
         if getattr(traffic, field) is not None:
-            return build(owner, traffic, table)
+            return provider.objects(owner, traffic, table)
     return Problem(Reason.INVALID_SPEC, "set exactly one of traffic.haproxy and traffic.service", "spec.traffic")
 
 
@@ -51,7 +58,17 @@ def _service(owner: Owner, traffic: Traffic, table: AssignmentSpec) -> list[Body
     return [service.service(owner, traffic.service.name, traffic.port, table)]
 
 
-_PROVIDERS: dict[str, Callable[[Owner, Traffic, AssignmentSpec], list[Body] | Problem]] = {
-    "haproxy": _haproxy,
-    "service": _service,
+@dataclass(frozen=True)
+class Provider:
+    """One way to enforce an assignment."""
+
+    keeps: Guarantees
+    objects: Callable[[Owner, Traffic, AssignmentSpec], list[Body] | Problem]
+    """Everything that must exist, in the order in which it must be made."""
+
+
+PROVIDERS: Final[Mapping[str, Provider]] = {
+    "haproxy": Provider(haproxy.KEEPS, _haproxy),
+    "service": Provider(service.KEEPS, _service),
 }
+"""By the name of the field in `spec.traffic`."""

@@ -22,10 +22,15 @@ KEEPS = Guarantees(
 
 
 def served(ranges: Sequence[Range]) -> str:
-    """The revision all requests go to: the owner of the ranges, frozen or not; of several the one with most buckets."""
+    """The revision all requests go to: the owner of the ranges; of several the one with most buckets.
+
+    What is frozen on its way to another revision goes to nobody: a revert whose target has no pod must still stop what
+    it takes away. What is frozen towards its own owner (a repair) keeps being served.
+    """
     buckets: Counter[str] = Counter()
     for part in ranges:
-        buckets[part.owner] += part.end - part.start + 1
+        stopped = part.next is not None and part.next != part.owner
+        buckets[NOBODY if stopped else part.owner] += part.end - part.start + 1
     return min(buckets, key=lambda name: (-buckets[name], name)) if buckets else NOBODY
 
 
