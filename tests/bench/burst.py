@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.crowd import Crowd
 from tests.bench.figures import Report
-from tests.bench.footprint import Footprint, tell
+from tests.bench.footprint import tell
 
 _GATE, _SCRAPE = "250ms", "250ms"
 _ROUNDS = {100: 3, 500: 2}
@@ -30,7 +30,7 @@ async def run(folder: Path, size: int) -> Report:
             subjects = await crowd.subjects()
             await asyncio.sleep(5)
             await crowd.forget_acks()
-            began = await Footprint.of(crowd.operator)
+            began = await crowd.footprint()
             readable = await crowd.signals.breach(*(subjects[name] for name in crowd.names))
             await _settle(crowd)
             spent = await began.spent()

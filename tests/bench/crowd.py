@@ -23,6 +23,7 @@ from strategyrollout.cluster.client import Api
 from strategyrollout.cluster.kinds import ASSIGNMENTS, CLUSTER_TEMPLATES, ROLLOUTS, Kind
 from tests.api.install import install_crds
 from tests.bench import manifests
+from tests.bench.footprint import Footprint
 from tests.bench.signals import Signals, Subject
 from tests.cluster.cluster import Cluster
 from tests.cluster.fake_nodes import node
@@ -82,6 +83,10 @@ class Crowd:
     def say(self, words: str) -> None:
         """Progress, for who waits."""
         print(f"   {time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+    async def footprint(self) -> Footprint:
+        """What is spent from now on."""
+        return await Footprint.of(self.operator, self._folder, self._folder / "cluster")
 
     async def subjects(self) -> dict[tuple[str, str], Subject]:
         """The candidate of each rollout."""

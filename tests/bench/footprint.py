@@ -1,10 +1,11 @@
-"""What a process costs while something goes on: CPU time, memory, and the requests it counts itself."""
+"""What the operator costs while something goes on: CPU time, memory, requests. And who else used the processors."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +24,11 @@ class Spent:
     cpu: float
     resident: float
     peak: float
-    requests: dict[tuple[str, str], float] = field(default_factory=dict)
+    requests: dict[tuple[str, str], int] = field(default_factory=dict)
     """(verb, resource) -> requests to the API server."""
     queries: float = 0.0
+    others: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of the programs beside the operator, and of everything else on the machine."""
 
     @property
     def core(self) -> float:
@@ -36,15 +39,19 @@ class Spent:
 class Footprint:
     """Begin with `await Footprint.of(operator)`; `await spent()` says what was spent since."""
 
-    def __init__(self, operator: Operator, requests: Counter[tuple[str, str]], queries: float) -> None:
+    def __init__(
+        self, operator: Operator, folders: Sequence[Path], requests: Counter[tuple[str, str]], queries: float
+    ) -> None:
         self._operator = operator
         self._requests, self._queries = requests, queries
+        self._pids = {name: pid for folder in folders for name, pid in _programs(folder)} | {"the bench": os.getpid()}
+        self._others = self._cpu_of_others()
         self._cpu, self._at = cpu_seconds(operator.pid), time.monotonic()
 
     @classmethod
-    async def of(cls, operator: Operator) -> Footprint:
-        """Begins now."""
-        return cls(operator, *await _counters(operator))
+    async def of(cls, operator: Operator, *folders: Path) -> Footprint:
+        """Begins now. `folders` are those in which programs keep their pid files."""
+        return cls(operator, folders, *await _counters(operator))
 
     async def spent(self) -> Spent:
         """Since the beginning."""
@@ -52,12 +59,20 @@ class Footprint:
         resident, peak = memory(self._operator.pid)
         requests, queries = await _counters(self._operator)
         made = {key: count - self._requests[key] for key, count in requests.items() if count != self._requests[key]}
-        return Spent(at - self._at, cpu - self._cpu, resident, peak, made, queries - self._queries)
+        others = {name: seconds - self._others[name] for name, seconds in self._cpu_of_others().items()}
+        others["everything else"] -= cpu - self._cpu + sum(others.values()) - others["everything else"]
+        return Spent(at - self._at, cpu - self._cpu, resident, peak, made, queries - self._queries, others)
+
+    def _cpu_of_others(self) -> dict[str, float]:
+        return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, "everything else": busy_seconds()}
 
 
 def tell(report: Report, spent: Spent, *, requests: bool = True) -> None:
     """Adds the lines about the operator to a report."""
     report.cost("operator CPU", f"{spent.cpu:.2f} s in {spent.seconds:.1f} s = {spent.core:.1f} % of a core")
+    for name, seconds in sorted(spent.others.items(), key=lambda item: -item[1]):
+        if seconds >= 0.01 * spent.seconds:
+            report.cost(f"  beside it: {name}", f"{seconds:.2f} s = {100 * seconds / spent.seconds:.0f} % of a core")
     report.cost("operator memory", f"{spent.resident:.0f} MiB resident, {spent.peak:.0f} MiB at most")
     report.cost("Prometheus queries", f"{spent.queries:.0f} = {spent.queries / spent.seconds:.2f}/s")
     if requests:
@@ -71,6 +86,21 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def busy_seconds() -> float:
+    """What all processors of the machine have worked since it started, for whomever."""
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, _first_line("/proc/stat")[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICK
+
+
+def _first_line(path: str) -> list[str]:
+    with Path(path).open() as file:
+        return file.readline().split()
+
+
+def _programs(folder: Path) -> list[tuple[str, int]]:
+    return [(path.name, int(path.read_text())) for path in (folder / "pids").iterdir() if path.suffix != ".tmp"]
 
 
 def memory(pid: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.crowd import Crowd
 from tests.bench.figures import Report
-from tests.bench.footprint import Footprint, tell
+from tests.bench.footprint import tell
 
 _SIZE, _GATE, _SCRAPE, _QUIET, _SECONDS = 500, "10s", "5s", 45, 125
 _CPU, _MEMORY, _QUERIES = 15.0, 250.0, 0.1
@@ -18,7 +18,7 @@ async def run(folder: Path) -> Report:
     report = Report("hold", f"{_SIZE} rollouts hold at 10 %, two routers each, one shared gate at {_GATE}")
     async with Crowd(folder, _SIZE, routers=2, gate=_GATE, scrape=_SCRAPE).holding() as crowd:
         await asyncio.sleep(_QUIET)
-        began = await Footprint.of(crowd.operator)
+        began = await crowd.footprint()
         await asyncio.sleep(_SECONDS)
         spent = await began.spent()
     tell(report, spent)

@@ -173,7 +173,7 @@ async def run(folder: Path) -> Report:
     seen: list[dict[str, float]] = []
     deadline = time.monotonic() + _LONGEST
     async with _World(folder).ready() as world:
-        began = await Footprint.of(world.operator)
+        began = await Footprint.of(world.operator, folder, folder / "cluster")
         world.signals.good([(_NAMESPACE, _NAME, world.followed.record["attempt"]["revision"])])
         while len(seen) < _SAMPLES and time.monotonic() < deadline:
             await asyncio.sleep(random.uniform(0.1, 0.1 + _GATE_MS / 1000))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench.crowd import Crowd
 from tests.bench.figures import Report
-from tests.bench.footprint import Footprint, tell
+from tests.bench.footprint import tell
 
 _SIZE, _GATE_MS, _SCRAPE = 40, 250, "250ms"
 _TARGET = 0.3
@@ -20,7 +20,7 @@ async def run(folder: Path) -> Report:
     report = Report("sequence", f"{_SIZE} rollouts at 10 % breach one after another, one shared gate at {_GATE_MS} ms")
     async with Crowd(folder, _SIZE, routers=2, gate=f"{_GATE_MS}ms", scrape=_SCRAPE).holding() as crowd:
         subjects = await crowd.subjects()
-        began = await Footprint.of(crowd.operator)
+        began = await crowd.footprint()
         readable = {}
         for name in crowd.names:
             await asyncio.sleep(random.uniform(0, _GATE_MS / 1000))
