@@ -49,9 +49,9 @@ class ConsumerLeases:
         if is_open(lease):
             self._open.setdefault(uid, set()).add(name)
             return
+        # Whoever closed it and however empty it was: until then it may have served what the others had let go.
         self._open.get(uid, set()).discard(name)
-        if ANNOTATION_CLOSED_BY in _annotations(lease):
-            self._lost.setdefault(uid, {}).setdefault(name, self._now())
+        self._lost.setdefault(uid, {}).setdefault(name, self._now())
 
     def gone(self, lease: Body) -> None:
         """The Lease is deleted. One that was open when last seen has taken its requests in flight with it."""

@@ -71,7 +71,7 @@ class Consumers:
     """When the LIST was sent. It says nothing about a Freeze written after that."""
     open: tuple[Consumer, ...] = ()
     lost_at: int | None = None
-    """When one was last found gone, or retired for it, without having closed its Lease itself."""
+    """When one was last found closed or gone. Until then it may have served what the others had let go."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,208 @@
+"""One of three routers out of touch with the API server, in every way there is; orders go through all three meanwhile.
+
+Nobody is ever served by two revisions at once, and the object says what was decided and who is waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from strategyrollout.api.meta import ANNOTATION_CONSUMER, CONSUMER_CLOSED
+from tests.cluster.cluster import Cluster
+from tests.cluster.faults import Orphan
+from tests.cluster.processes import until
+from tests.traffic.desk import ACCOUNTS, Desk, Times, desk_of
+from tests.traffic.load import Answer, Load, Shape, running
+from tests.traffic.record import Object
+
+pytestmark = pytest.mark.cluster
+
+LEASE, ACK_TIMEOUT, DRAIN = 2_000, 2_000, 300
+PATIENCE = LEASE * 1.01 + 500
+SILENCES = ("agent paused", "network cut", "network cut and object deleted by force")
+# What lies between a decision and what is seen of it on a busy machine (ms).
+SLACK = 1_500
+
+
+@dataclass
+class Lost:
+    """The router that is out of touch."""
+
+    desk: Desk
+    pod: Object
+    how: str
+    orphan: Orphan | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.pod["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.pod["metadata"]["uid"])
+
+    @property
+    def address(self) -> str:
+        return str(self.pod["status"]["podIP"])
+
+    async def lose(self) -> None:
+        """From now on it hears nothing."""
+        node, namespace = self.desk.cluster.node, self.desk.record.namespace
+        if self.how == "agent paused":
+            node.sigstop(namespace, self.name, "agent")
+        else:
+            await node.cut_off(namespace, self.name)
+        if self.how.endswith("by force"):
+            self.orphan = node.orphan(namespace, self.name)
+            force = ("--force", "--grace-period=0", "--wait=false")
+            await self.desk.cluster.kubectl("delete", "pod", self.name, "-n", namespace, *force)
+            await self.desk.routers_ready(3, without=[self.uid])
+
+    async def find(self) -> None:
+        """It is back in touch, or, where it cannot come back, it is ended and a person says so."""
+        node, namespace = self.desk.cluster.node, self.desk.record.namespace
+        if self.how == "agent paused":
+            node.sigcont(namespace, self.name, "agent")
+        elif self.how == "network cut":
+            await node.heal(namespace, self.name)
+        else:
+            assert self.orphan is not None
+            await self.end()
+            words = f"{ANNOTATION_CONSUMER}={CONSUMER_CLOSED}"
+            await self.desk.cluster.kubectl("annotate", "lease", self.uid, "-n", namespace, "--overwrite", words)
+
+    async def end(self) -> None:
+        """The orphan's processes end at last."""
+        assert self.orphan is not None
+        self.orphan.release()
+
+        async def gone() -> bool:
+            with contextlib.suppress(Exception):
+                assert self.orphan is not None
+                return self.orphan.pid("proxy") == 0
+            return True
+
+        await until("the orphan has ended", gone, 60)
+
+
+@dataclass
+class Scene:
+    """Three routers under load, one of them about to be lost."""
+
+    desk: Desk
+    stable: str
+    lost: Lost
+    load: Load
+
+    async def finish(self) -> list[Answer]:
+        """Every rule held; returns what became of the orders."""
+        answers = await self.load.stop()
+        assert self.desk.judge() > 500
+        return answers
+
+
+@contextlib.asynccontextmanager
+async def scene(cluster: Cluster, namespace: str, folder: Path, how: str) -> AsyncIterator[Scene]:
+    times = Times(lease=f"{LEASE}ms", ack_timeout=f"{ACK_TIMEOUT}ms", drain=f"{DRAIN}ms")
+    async with desk_of(cluster, namespace, folder, times, tolerance=DRAIN) as desk:
+        stable = await desk.stable()
+        addresses = await desk.routers_ready()
+        pods = await desk.routers()
+        shape = Shape(connections=4, pause=0.02, slow_share=0.05, slow_most=DRAIN * 2 // 3)
+        async with running(folder, addresses, ACCOUNTS, shape) as load:
+            yield Scene(desk, stable, Lost(desk, pods[-1], how), load)
+
+
+def last_served(answers: list[Answer], revision: str, router: str) -> float:
+    """When a router last let an order through to a revision (ms)."""
+    return max((a.sent_at for a in answers if a.router == router and a.revision == revision), default=0.0)
+
+
+@pytest.mark.parametrize("how", SILENCES)
+async def test_a_revert_on_the_way_up_waits_for_the_lost_router_as_long_as_it_may_serve(
+    how: str, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, how) as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await s.lost.lose()
+        name = await desk.roll_back()
+        await record.until("it is taken back", desk.taken_back)
+
+        async def told() -> bool:
+            return await desk.outcome(name) == "Succeeded"
+
+        await until("the Rollback says so", told, 10)
+        answers = await s.finish()
+        revert = record.table.record.revert
+        assert revert is not None
+        assert revert.stopped_at is not None
+        frozen = next(t.epoch for t in record.tables if t.record.revert is not None)
+        assert PATIENCE <= revert.stopped_at - frozen <= PATIENCE + SLACK
+        assert last_served(answers, candidate, s.lost.address) <= frozen + LEASE
+        waited = [message for at, state, message in record.said if state == "Reverting" and s.lost.name in message]
+        assert waited, record.said
+        assert any(s.lost.name in event for event in await desk.events()), await desk.events()
+        assert record.share(s.stable) == 10_000
+
+
+@pytest.mark.parametrize("how", SILENCES)
+async def test_an_increase_is_withdrawn_when_a_router_is_lost(
+    how: str, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, how) as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await s.lost.lose()
+        await desk.ask("resume")
+        await record.until("it is on its way to the next step", lambda: record.frozen)
+        frozen = record.table.epoch
+        await record.until("it is withdrawn", lambda: record.table.cause.kind == "Withdrawn")
+        assert s.lost.name in record.table.cause.message
+        assert 0 <= record.table.epoch - frozen - ACK_TIMEOUT <= SLACK
+        await record.until("people are told", lambda: "withdrawn" in record.status.get("message", ""))
+        assert s.lost.name in record.status["message"]
+        assert record.share(candidate) == 3_000
+        await s.finish()
+
+
+@pytest.mark.parametrize("how", SILENCES)
+async def test_a_rollback_after_promotion_waits_for_the_lost_router_by_name_until_it_is_back_or_ended(
+    how: str, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, how) as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await desk.promoted("2.0.0")
+        await s.lost.lose()
+        await desk.roll_back()
+        waiting = "WaitingForConsumer"
+        await record.until("it waits for it alone", lambda: _waited_for(record.status) == [s.lost.name])
+        assert record.status["state"] == waiting
+        assert s.lost.name in record.status["message"]
+        frozen = record.table.epoch
+        with pytest.raises(AssertionError):  # far longer than any right that runs out
+            await record.until("it never grants", lambda: not record.frozen, PATIENCE / 1000 + 2)
+        await s.lost.find()
+        await record.until("it is taken back", desk.taken_back)
+        served = record.table.epoch
+        assert record.share(s.stable) == 10_000
+        answers = await s.finish()
+        revert = record.table.record.revert
+        assert revert is not None
+        assert revert.stopped_at is not None
+        assert last_served(answers, candidate, s.lost.address) <= revert.stopped_at
+        between = [a for a in answers if frozen + SLACK < a.sent_at and a.answered_at < served]
+        assert {a.status for a in between if a.router != s.lost.address} == {423}
+        alone = {(a.status, a.revision) for a in between if a.router == s.lost.address}
+        assert (200, candidate) in alone
+        assert any(e.startswith(waiting) and s.lost.name in e for e in await desk.events()), await desk.events()
+
+
+def _waited_for(status: Object) -> list[str]:
+    return [str(consumer["pod"]) for consumer in (status.get("traffic") or {}).get("waitingFor") or []]
