@@ -225,9 +225,11 @@ class Process:
             if new is None and old is not None:
                 self.consumers.forget(uid_of(old))
         for key, urgent in wakes.concerned(self.cache, kind, old, new):
+            _log.debug("%s: woken by %s %s", key, kind.plural, name_of(new or old or {}))
             self.queue.add(key, urgent=urgent)
 
     def _wake(self, key: Key, urgent: bool) -> None:
+        _log.debug("%s: woken by a verdict", key)
         self.queue.add(key, urgent=urgent)
 
     def _requests(self) -> dict[tuple[str, str, str], int]:

@@ -184,6 +184,7 @@ class Rollouts:
     def _again(self, key: Key, world: Observed, decision: Decision) -> None:
         if decision.look_again_at is not None:
             wait = (decision.look_again_at - self._hands.now()) / 1000
+            _log.debug("%s: looked at again in %.3f s", key, wait)
             self._queue.add_after(key, wait, urgent=decision.urgent)
         if any(w.ready < w.desired for w in world.workloads.values()):
             self._queue.add_after(key, _PODS_AGAIN)  # why they are not ready may change without an event

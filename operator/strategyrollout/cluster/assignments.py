@@ -67,7 +67,7 @@ class Assignments:
         except ApiError as error:
             raise Unavailable(str(error)) from error
         self._frozen_at[key] = (spec.epoch, self._now())
-        self._cache.put(ASSIGNMENTS, body)
+        self._cache.put(ASSIGNMENTS, body, own=True)
         self._trusted.add(key)
         return Stored(spec, body["metadata"]["resourceVersion"], self._freeze_seen(key, spec))
 

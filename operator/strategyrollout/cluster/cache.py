@@ -77,8 +77,8 @@ class Cache:
         reference = (kind, "" if kind is CLUSTER_TEMPLATES else namespace, name)
         return {Key(*user) for user in self._users.get(reference, ())}
 
-    def put(self, kind: Kind, body: Body) -> None:
-        """Takes a state in, unless a newer one is known."""
+    def put(self, kind: Kind, body: Body, *, own: bool = False) -> None:
+        """Takes a state in, unless a newer one is known. `own`: the answer to a write of ours, which is no news."""
         name, uid = name_of(body), uid_of(body)
         old = self._objects[kind].get(name)
         if old is not None:
@@ -94,7 +94,8 @@ class Cache:
             self._unindex(kind, name, old)
         self._objects[kind][name] = body
         self._index(kind, name, body)
-        self._changed(kind, old, body)
+        if not own:
+            self._changed(kind, old, body)
 
     def remove(self, kind: Kind, body: Body) -> None:
         """The object of this UID is gone for good."""

@@ -114,7 +114,7 @@ class Ensurer:
         self._remember(owner, path, desired, answer)
         kind = _watched(desired)
         if kind is not None:
-            self._cache.put(kind, answer)
+            self._cache.put(kind, answer, own=True)
         return None
 
     async def _read(self, path: str) -> Body | None:
