@@ -32,6 +32,8 @@ from strategyrollout.core.revision import Content, content_from, identified
 from strategyrollout.ports import Key, Samples, Unavailable
 
 _ASK_FOR_THE_DEAD = 2.0
+_SOON = 1_000
+"""For so long (ms) after a Freeze the watch is trusted to say that somebody has not confirmed it yet."""
 
 
 class GateSamples(Samples, Protocol):
@@ -133,15 +135,16 @@ class Observer:
             leases = parts.cache.children(LEASES, uid)
             if not any(is_open(lease) and acked_epoch(lease) > stored.spec.epoch for lease in leases):
                 return None
+        if stored is not None and self._surely_waiting(uid, stored):
+            return None
         try:
             found = await parts.consumers.list(key.namespace, uid)
         except (ApiError, Unavailable) as error:
             if stored is None:  # whether this is the very first table is for the Leases to say
                 raise Unreadable(str(error)) from error
             return None
-        epoch = stored.spec.epoch if stored is not None else None
-        for consumer in found.open:
-            if epoch is not None and consumer.acked != epoch and consumer.acked_at < found.listed_at:
+        for consumer in found.open if stored is not None and not _is_young(stored, found.listed_at) else ():
+            if stored is not None and consumer.acked != stored.spec.epoch and consumer.acked_at < found.listed_at:
                 name, pod = consumer.name, consumer.pod
                 parts.background.run(
                     ("ended?", name),
@@ -149,6 +152,13 @@ class Observer:
                     lambda name=name, pod=pod: parts.consumers.close_ended(key.namespace, name, pod),  # type: ignore[misc]
                 )
         return found
+
+    def _surely_waiting(self, uid: str, stored: Stored) -> bool:
+        """Whether a list would only say what the watch says: somebody is still busy with a Freeze just written."""
+        if not _is_young(stored, self._parts.now()):
+            return False
+        acked = [acked_epoch(lease) for lease in self._parts.cache.children(LEASES, uid) if is_open(lease)]
+        return bool(acked) and min(acked) < stored.spec.epoch >= max(acked)
 
     def _kept(self, uid: str) -> tuple[dict[str, Revision], dict[str, Content]]:
         revisions, contents = {}, {}
@@ -210,6 +220,10 @@ class Observer:
         if known is None or known[0] != on_trial:
             known = self._watching[key] = (on_trial, now)
         return known[1]
+
+
+def _is_young(stored: Stored, now: int) -> bool:
+    return stored.freeze_written_at is not None and now < stored.freeze_written_at + _SOON
 
 
 def _serves(record: Record | None, revision: str) -> bool:
