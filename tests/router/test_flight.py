@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strategyrollout.router.flight import Flight, Sample, accepted_before, samples_in
+from strategyrollout.router.flight import Flight, Sample, begun_before, requests_so_far, samples_in
 
 DRAIN = 1.0
 IDLE, BUSY = Sample(0, 0), Sample(2, 0)
@@ -65,14 +65,10 @@ def test_samples_are_read_by_column_name() -> None:
     assert samples_in("") == {}
 
 
-def test_streams_are_chosen_by_backend_and_time_of_arrival() -> None:
+def test_streams_are_chosen_by_backend_and_by_when_their_request_began() -> None:
     text = "\n".join(
-        f"{stream}: [21/Nov/2026:03:51:{second}] id=7 proto=tcpv4 source=127.0.0.1:1\n"
+        f"{stream}: [21/Nov/2026:03:51:48.000001] id={number} proto=tcpv4 source=127.0.0.1:1\n"
         f"  flags=0x8, conn_retries=0\n  backend={backend} (id=5 mode=http) addr=127.0.0.1:2"
-        for stream, second, backend in [
-            ("0xa1", "48.000001", "slot1"),
-            ("0xa2", "48.000003", "slot1"),
-            ("0xa3", "48.000001", "slot10"),
-        ]
+        for stream, number, backend in [("0xa1", 9, "slot1"), ("0xa2", 10, "slot1"), ("0xa3", 9, "slot10")]
     )
-    assert accepted_before(text, frozenset({"slot1"}), 1795233108.000002) == ["0xa1"]
+    assert begun_before(text, frozenset({"slot1"}), requests_so_far("Uptime: 1\nCumReq: 10\nMaxconn: 3")) == ["0xa1"]

@@ -88,6 +88,18 @@ async def test_an_answer_that_never_ends_is_cut_a_drain_after_the_freeze(
     assert "cut 1 requests" in router.said
 
 
+async def test_a_request_on_a_connection_kept_from_before_the_freeze_is_not_cut(router: Router, api: FakeApi) -> None:
+    api.put_assignment(assignment(1, *ALL_STABLE))
+    await router.acked(1)
+    assert (await router.send(STAYING[0])).status == 200
+    await asyncio.sleep(0.1)
+    api.put_assignment(assignment(2, *FROZEN))
+    await router.acked(2)
+    await asyncio.sleep(DRAIN - 0.2)
+    assert (await router.send(STAYING[0], query="for=0.4")).status == 200
+    assert "cut " not in router.said
+
+
 async def load(router: Router, until_set: asyncio.Event, replies: list[tuple[str, int]], unit: str) -> None:
     while not until_set.is_set():
         reply = await router.send(unit, query="for=0.03", data=b"{}")

@@ -8,6 +8,7 @@ let the old one go on too long.
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from strategyrollout.core import routing
 from strategyrollout.core.routing import Row, Table
 from strategyrollout.router.admin import Admin, CommandFailed, ProxyGone
 from strategyrollout.router.backends import Address, Backends
-from strategyrollout.router.flight import Flight, Sample, accepted_before, samples_in
+from strategyrollout.router.flight import Flight, Sample, begun_before, requests_so_far, samples_in
 from strategyrollout.router.settings import MAP, SOCKET
 
 log = logging.getLogger("router")
@@ -39,7 +40,7 @@ class Enforcement:
         self._ready: Mapping[str, frozenset[Address]] = {}
         self._flight = Flight()
         self._leaving: frozenset[str] = frozenset()
-        self._cuts: list[tuple[float, float, frozenset[str]]] = []
+        self._cuts: list[tuple[float, int, frozenset[str]]] = []
         self._not_after = 0
         self._refusing = False
         self._floor = routing.epoch_in(_read_disk(self._map))
@@ -144,7 +145,7 @@ class Enforcement:
         await admin.swap_map(entries)
         # Only now does nothing in the proxy name the revisions that the table does not name.
         self._backends.keep(table.revisions)
-        self._leave(table)
+        self._leave(table, requests_so_far(await admin.command("show info")))
         self.in_force.set()
 
     async def _fill(self, admin: Admin) -> None:
@@ -170,11 +171,11 @@ class Enforcement:
             if self._admin and self.table:
                 await self._told(self._fill(self._admin))
 
-    def _leave(self, table: Table) -> None:
+    def _leave(self, table: Table, number: int) -> None:
         backends, self._leaving = self._leaving, frozenset()
         if backends:
             self._flight.leave(backends, time.monotonic())
-            self._cuts.append((time.monotonic() + table.limit / 1000, time.time(), backends))
+            self._cuts.append((time.monotonic() + table.limit / 1000, number, backends))
             self.moved.set()
 
     async def look(self) -> float:
@@ -183,8 +184,8 @@ class Enforcement:
         async with self._lock:
             due = [cut for cut in self._cuts if cut[0] <= time.monotonic()]
             self._cuts = [cut for cut in self._cuts if cut not in due]
-            for _, instant, backends in due:
-                await self._cut(backends, instant)
+            for _, number, backends in due:
+                await self._cut(backends, number)
             was = self.empty
             await self._observe()
             if self.empty != was:
@@ -198,11 +199,11 @@ class Enforcement:
             if samples:
                 self._flight.observe(samples, time.monotonic(), self.table.limit / 1000)
 
-    async def _cut(self, backends: frozenset[str], instant: float) -> None:
+    async def _cut(self, backends: frozenset[str], number: int) -> None:
         samples = await self._samples()
         if not any(samples[name].current for name in backends & samples.keys()):
             return
-        streams = accepted_before(await self._asked("show sess all"), backends, instant)
+        streams = begun_before(await self._asked("show sess all"), backends, number)
         for stream in streams:
             await self._asked(f"shutdown session {stream}")
         if streams:
@@ -237,7 +238,7 @@ class Enforcement:
     async def cut_all(self) -> None:
         """End whatever is in flight."""
         async with self._lock:
-            await self._cut(frozenset(routing.backend_names()), time.time())
+            await self._cut(frozenset(routing.backend_names()), sys.maxsize)
 
     async def _samples(self) -> dict[str, Sample]:
         return samples_in(await self._asked("show stat -1 2 -1"))

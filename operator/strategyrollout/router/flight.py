@@ -5,7 +5,6 @@ as a request may last, because the strategy may not have noticed.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 _BACKEND = "  backend="
 
@@ -34,19 +33,23 @@ def samples_in(stat: str) -> dict[str, Sample]:
     }
 
 
-def accepted_before(sessions: str, backends: frozenset[str], instant: float) -> list[str]:
-    """Ids of streams to these backends that arrived before `instant` (s since 1970), from `show sess all`.
+def requests_so_far(info: str) -> int:
+    """Number that the proxy's next request will get, from `show info`; requests are numbered as they begin."""
+    return int(next(line.split(":")[1] for line in info.splitlines() if line.startswith("CumReq:")))
 
-    The proxy must run with its clock in UTC.
+
+def begun_before(sessions: str, backends: frozenset[str], number: int) -> list[str]:
+    """Streams to these backends whose request has a lower number, from `show sess all`.
+
+    By number and not by the date shown there: on a kept connection that is when the request before it ended.
     """
     found: list[str] = []
-    stream, arrived = "", 0.0
+    stream, own = "", 0
     for line in sessions.splitlines():
         if line.startswith("0x") and ": [" in line:
-            stream, _, rest = line.partition(": [")
-            written = datetime.strptime(rest.partition("]")[0], "%d/%b/%Y:%H:%M:%S.%f")
-            arrived = written.replace(tzinfo=UTC).timestamp()
-        elif line.startswith(_BACKEND) and arrived < instant:
+            stream = line.partition(":")[0]
+            own = int(line.partition(" id=")[2].split(" ", 1)[0])
+        elif line.startswith(_BACKEND) and own < number:
             found += [stream] if line.removeprefix(_BACKEND).split(" ", 1)[0] in backends else []
     return found
 

@@ -51,10 +51,8 @@ class Proxy:
             time.sleep(_PAUSE)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # Times on the runtime socket are local ones; the agent reads them as UTC.
-        environment = {**os.environ, "TZ": "UTC"}
         # Safe here: this process has no threads.
-        return subprocess.Popen(self._command, env=environment, preexec_fn=_unblock)  # noqa: PLW1509
+        return subprocess.Popen(self._command, preexec_fn=_unblock)  # noqa: PLW1509
 
     def _end(self, process: "subprocess.Popen[bytes]") -> int:
         deadline = time.monotonic() + self._grace
