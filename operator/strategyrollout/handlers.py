@@ -14,7 +14,7 @@ import kopf
 
 from strategyrollout.cluster.access import Access
 from strategyrollout.cluster.cache import Body, Cache
-from strategyrollout.cluster.kinds import WATCHED, Kind
+from strategyrollout.cluster.kinds import ROUTERS, WATCHED, Kind
 
 _CREDENTIALS_AGE = datetime.timedelta(minutes=10)
 _LOGIN_AGAIN = 2.0
@@ -122,6 +122,8 @@ def _watch(made: kopf.OperatorRegistry, cache: Cache, kind: Kind) -> None:
         found = event["object"]
         body: Body = {**found, "metadata": dict(found["metadata"])}  # Kopf goes on using its own
         if event["type"] == "DELETED":
+            if kind is ROUTERS:  # Kopf may have left out the change before, which tells how it ended
+                cache.put(kind, body)
             cache.remove(kind, body)
         else:
             cache.put(kind, body)

@@ -27,7 +27,7 @@ from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.events import Events
 from strategyrollout.cluster.evidence import EvidenceFile
 from strategyrollout.cluster.inputs import Inputs, references
-from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLOUTS, WATCHED, Kind
+from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLOUTS, ROUTERS, WATCHED, Kind
 from strategyrollout.cluster.observe import Observer, Parts
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.report import Reporter
@@ -220,6 +220,8 @@ class Process:
             self.consumers.saw(new)
         elif kind is LEASES and old is not None:
             self.consumers.gone(old)
+        elif kind is ROUTERS:
+            self._retire(new or old or {})
         elif kind is ROLLOUTS:
             telemetry.ROLLOUTS.set(len(self.cache.all(ROLLOUTS)))
             if new is None and old is not None:
@@ -227,6 +229,12 @@ class Process:
         for key, urgent in wakes.concerned(self.cache, kind, old, new):
             _log.debug("%s: woken by %s %s", key, kind.plural, name_of(new or old or {}))
             self.queue.add(key, urgent=urgent)
+
+    def _retire(self, router: Body) -> None:
+        """Closes the Lease of a router whose pod tells that it has ended. What fails is done when it is waited for."""
+        if self.consumers.saw_pod(router):
+            (namespace, name), uid = name_of(router), uid_of(router)
+            self.background.run(("ended", uid), 1.0, lambda: self.consumers.close_ended(namespace, uid, name))
 
     def _wake(self, key: Key, urgent: bool) -> None:
         _log.debug("%s: woken by a verdict", key)

@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from strategyrollout.api.assignment import AssignmentSpec
-from strategyrollout.api.meta import API_VERSION, GROUP, LABEL_ROLE, LABEL_ROLLOUT, LABEL_ROLLOUT_UID, ROLE_ROUTER
+from strategyrollout.api.meta import (
+    API_VERSION,
+    GROUP,
+    LABEL_REVISION,
+    LABEL_ROLE,
+    LABEL_ROLLOUT,
+    LABEL_ROLLOUT_UID,
+    ROLE_ROUTER,
+)
 from tests.api.install import install_crds
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
+from tests.demo.probe import misbehave
 from tests.operator_process import Operator
 from tests.router.image import add_router_image
 from tests.strategy.image import add_image, pod_template
@@ -135,6 +144,13 @@ class Desk:
 
         await until(f"{count} routers are ready", ready, 60)
         return found
+
+    async def misbehave(self, revision: str, kind: str) -> None:
+        """Tells every pod of a revision to."""
+        path = f"/api/v1/namespaces/{self.record.namespace}/pods?labelSelector={LABEL_REVISION}={revision}"
+        _, listed = await self.cluster.request("GET", path)
+        for pod in listed["items"]:
+            await misbehave(pod["status"]["podIP"], kind, time.time())
 
     async def leases(self) -> dict[str, Object]:
         """Pod UID -> Lease."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from strategyrollout.api.meta import ANNOTATION_CONSUMER, CONSUMER_CLOSED
+from strategyrollout.api.meta import ANNOTATION_ACKED, ANNOTATION_CONSUMER, CONSUMER_CLOSED
 from tests.cluster.cluster import Cluster
 from tests.cluster.faults import Orphan
 from tests.cluster.processes import until
@@ -27,6 +27,14 @@ PATIENCE = LEASE * 1.01 + 500
 SILENCES = ("agent paused", "network cut", "network cut and object deleted by force")
 # What lies between a decision and what is seen of it on a busy machine (ms).
 SLACK = 1_500
+
+DRAWDOWN: Object = {
+    "name": "drawdown",
+    "prometheus": {"query": "1 - strategy_equity / strategy_equity_high_water"},
+    "limit": {"above": "0.03"},
+    "interval": "250ms",
+    "maxAge": "5s",
+}
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Lost:
         node, namespace = self.desk.cluster.node, self.desk.record.namespace
         if self.how == "agent paused":
             node.sigstop(namespace, self.name, "agent")
-        else:
+        if self.how.startswith("network cut"):
             await node.cut_off(namespace, self.name)
         if self.how.endswith("by force"):
             self.orphan = node.orphan(namespace, self.name)
@@ -107,8 +115,10 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(cluster: Cluster, namespace: str, folder: Path, how: str) -> AsyncIterator[Scene]:
-    times = Times(lease=f"{LEASE}ms", ack_timeout=f"{ACK_TIMEOUT}ms", drain=f"{DRAIN}ms")
+async def scene(
+    cluster: Cluster, namespace: str, folder: Path, how: str, gates: tuple[Object, ...] = ()
+) -> AsyncIterator[Scene]:
+    times = Times(lease=f"{LEASE}ms", ack_timeout=f"{ACK_TIMEOUT}ms", drain=f"{DRAIN}ms", gates=gates)
     async with desk_of(cluster, namespace, folder, times, tolerance=DRAIN) as desk:
         stable = await desk.stable()
         addresses = await desk.routers_ready()
@@ -145,10 +155,27 @@ async def test_a_revert_on_the_way_up_waits_for_the_lost_router_as_long_as_it_ma
         frozen = next(t.epoch for t in record.tables if t.record.revert is not None)
         assert PATIENCE <= revert.stopped_at - frozen <= PATIENCE + SLACK
         assert last_served(answers, candidate, s.lost.address) <= frozen + LEASE
-        waited = [message for at, state, message in record.said if state == "Reverting" and s.lost.name in message]
-        assert waited, record.said
+        assert any(message.endswith(f"waiting for {s.lost.name}") for _, _, message in record.said), record.said
         assert any(s.lost.name in event for event in await desk.events()), await desk.events()
         assert record.share(s.stable) == 10_000
+
+
+async def test_a_breach_takes_a_candidate_back_although_a_router_is_lost(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, "network cut", gates=(DRAWDOWN,)) as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await s.lost.lose()
+        await desk.misbehave(candidate, "drawdown")
+        await record.until("it is taken back", desk.taken_back)
+        revert = record.table.record.revert
+        assert revert is not None
+        assert (revert.cause.kind, revert.cause.gate) == ("GateBreached", "drawdown")
+        frozen = next(t.epoch for t in record.tables if t.record.revert is not None)
+        answers = await s.finish()
+        assert last_served(answers, candidate, s.lost.address) <= frozen + LEASE
+        assert any(message.endswith(f"waiting for {s.lost.name}") for _, _, message in record.said), record.said
 
 
 @pytest.mark.parametrize("how", SILENCES)
@@ -202,6 +229,40 @@ async def test_a_rollback_after_promotion_waits_for_the_lost_router_by_name_unti
         alone = {(a.status, a.revision) for a in between if a.router == s.lost.address}
         assert (200, candidate) in alone
         assert any(e.startswith(waiting) and s.lost.name in e for e in await desk.events()), await desk.events()
+
+
+async def test_a_lost_router_that_is_deleted_is_waited_for_until_its_end_is_reported(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, "agent paused") as s:
+        desk, record = s.desk, s.desk.record
+        await desk.candidate()
+        await desk.promoted("2.0.0")
+        await s.lost.lose()
+        await desk.cluster.kubectl("delete", "pod", s.lost.name, "-n", namespace, "--wait=false")
+        await desk.roll_back()
+        await record.until("it waits for it alone", lambda: _waited_for(record.status) == [s.lost.name])
+        assert cluster.node.running(namespace, s.lost.name, "proxy")
+        await record.until("it is taken back", desk.taken_back, 40)
+        assert record.share(s.stable) == 10_000
+        assert s.lost.uid not in {pod["metadata"]["uid"] for pod in await desk.routers()}
+        await s.finish()
+
+
+async def test_a_router_whose_object_was_deleted_by_force_still_counts_while_it_is_in_touch(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, "object deleted by force") as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await s.lost.lose()
+        await desk.ask("resume")
+        await record.until("it is at the next step", lambda: desk.holds_at("60%"))
+        leases = await desk.leases()
+        frozen = next(t.epoch for t in record.tables if t.cause.message.startswith("step 2"))
+        assert int(leases[s.lost.uid]["metadata"]["annotations"][ANNOTATION_ACKED]) >= frozen
+        answers = await s.finish()
+        assert last_served(answers, candidate, s.lost.address) > frozen
 
 
 def _waited_for(status: Object) -> list[str]:

@@ -28,6 +28,7 @@ ANNOTATION_POD = f"{GROUP}/pod"
 ANNOTATION_CLOSED_BY = f"{GROUP}/closed-by"
 _LONGEST_SILENCE = 180_000  # of a Lease, ms; renewed every 60 s
 _KEEP_CLOSED = 600_000
+_REMEMBERED_ENDS = 10_000
 
 
 class ConsumerLeases:
@@ -39,6 +40,7 @@ class ConsumerLeases:
         self._acked: dict[str, tuple[int, int]] = {}
         self._open: dict[str, set[str]] = {}
         self._lost: dict[str, dict[str, int]] = {}
+        self._ended: dict[str, None] = {}
 
     def saw(self, lease: Body) -> None:
         """Notes when an acknowledgement or an end was first seen, by whichever way it came."""
@@ -60,6 +62,16 @@ class ConsumerLeases:
         if name in self._open.get(uid, set()):
             self._open[uid].discard(name)
             self._lost.setdefault(uid, {})[name] = self._now()
+
+    def saw_pod(self, pod: Body) -> bool:
+        """Takes in a state of a router's pod. Whether it proves for a Lease still open that its process has ended."""
+        uid = str(pod["metadata"]["uid"])
+        if not has_ended(pod) or not any(uid in names for names in self._open.values()):
+            return False
+        self._ended[uid] = None
+        if len(self._ended) > _REMEMBERED_ENDS:
+            del self._ended[next(iter(self._ended))]
+        return True
 
     def forget(self, uid: str) -> None:
         """The rollout with this UID is gone."""
@@ -83,9 +95,10 @@ class ConsumerLeases:
     async def close_ended(self, namespace: str, lease: str, pod: str) -> bool:
         """Closes a Lease whose process is proven to have ended. Raises `Unavailable` and `ApiError`."""
         try:
-            found = await self._api.get(PODS.path(namespace, pod))
-            if found["metadata"]["uid"] != lease or not has_ended(found):
-                return False
+            if lease not in self._ended:
+                found = await self._api.get(PODS.path(namespace, pod))
+                if found["metadata"]["uid"] != lease or not has_ended(found):
+                    return False
             words = {ANNOTATION_CONSUMER: CONSUMER_CLOSED, ANNOTATION_CLOSED_BY: "operator"}
             await self._api.merge(LEASES.path(namespace, lease), {"metadata": {"annotations": words}})
         except NotFound:

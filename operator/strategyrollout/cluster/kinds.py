@@ -6,8 +6,10 @@ from typing import Final
 from strategyrollout.api.meta import (
     GROUP,
     LABEL_MANAGED_BY,
+    LABEL_ROLE,
     LABEL_ROLLOUT_UID,
     MANAGED_BY,
+    ROLE_ROUTER,
     VERSION,
 )
 from strategyrollout.cluster.client import resource_path
@@ -52,6 +54,8 @@ LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", selector=LABEL_ROLLO
 # Any ConfigMap may be referenced by a template, so no selector can be given; the cache keeps the few that matter.
 CONFIGMAPS: Final = Kind("", "v1", "configmaps")
 PODS: Final = Kind("", "v1", "pods")
+# Watched because the proof that a router has ended is there for a moment only: between its end and its deletion.
+ROUTERS: Final = Kind("", "v1", "pods", selector=f"{LABEL_ROLE}={ROLE_ROUTER}")
 
 OWN_KINDS: Final = (ROLLOUTS, ASSIGNMENTS, ROLLBACKS, TEMPLATES, CLUSTER_TEMPLATES)
-WATCHED: Final = (*OWN_KINDS, REVISIONS, DEPLOYMENTS, STATEFULSETS, SERVICES, LEASES, CONFIGMAPS)
+WATCHED: Final = (*OWN_KINDS, REVISIONS, DEPLOYMENTS, STATEFULSETS, SERVICES, LEASES, CONFIGMAPS, ROUTERS)
