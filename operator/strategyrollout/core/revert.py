@@ -14,7 +14,15 @@ from strategyrollout.core.buckets import filled, is_frozen, size, weight
 from strategyrollout.core.health import Health, breach_cause
 from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, taken_back, written
 from strategyrollout.core.observed import Observed, Request, Stored
-from strategyrollout.core.requests import answered, due_rollback, is_taken_back, latched, previous, redirection
+from strategyrollout.core.requests import (
+    all_fresh,
+    answered,
+    due_rollback,
+    is_taken_back,
+    latched,
+    previous,
+    redirection,
+)
 
 QUARANTINING = frozenset({"GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "DeadlineExceeded"})
 BLOCKING = QUARANTINING | {"Blind", "Repair"}
@@ -122,6 +130,9 @@ def first_write(world: Observed, stored: Stored, away: Away, *, flip: bool) -> A
         update={"attempt": None, "revert": revert, "quarantine": _quarantined(world, record, away)}
     )
     record = answered(world, record, away.to) if record.stable == away.to or not leaving_candidate else record
+    if world.target is None or world.target.hash == away.away:
+        for retry in all_fresh(world, record, "Retry"):  # asked for before this was known: it must not undo it
+            record = latched(world, record, retry)
     ranges = taken_back(spec.ranges, away.away, away.to)
     if is_frozen(ranges) and not (flip and (is_ready(world, away.to) or away.to == NOBODY)):
         return written(spec, world.now, ranges=ranges, record=record, cause=away.cause)
