@@ -17,6 +17,12 @@ def _in_force(versions: list[Version], at: int) -> Version | None:
     return versions[found - 1] if found else None
 
 
+def _held(versions: list[Version], at: int) -> list[Version]:
+    """Every version the API held in that millisecond: which of them an event of the same one saw is not known."""
+    before = _in_force(versions, at - 1)
+    return [*([before] if before else []), *(v for v in versions if v.at == at)]
+
+
 def _excused(versions: list[Version]) -> list[tuple[int, int]]:
     """Times in which no protocol can help: from a restored table until everybody has let go of it."""
     spans = []
@@ -84,7 +90,7 @@ def serving_sides_keep_their_pods(versions: list[Version], replicas: Iterable[Re
     for revision, entries in by_revision.items():
         for before, after in pairwise(entries):
             fewer = after.desired < before.desired and (after.declared is None or after.desired < after.declared)
-            table = _in_force(versions, after.at)
-            if fewer and table is not None and any(r.owner == revision for r in table.spec.ranges):
+            held = _held(versions, after.at) if fewer else []
+            if held and all(any(r.owner == revision for r in v.spec.ranges) for v in held):
                 told = f"{revision} is scaled from {before.desired} to {after.desired} while it owns buckets"
-                yield Violation("scaled-while-serving", told, (before, after, table))
+                yield Violation("scaled-while-serving", told, (before, after, *held))

@@ -75,6 +75,8 @@ def owner_through_freeze(facts: Facts) -> Iterator[Violation]:
     for before, after in pairwise(facts.versions):
         if after.foreign or facts.flips or before.spec.drain == 0:
             continue
+        if before.foreign and after.spec.cause.kind != "Repair":
+            continue  # nothing that is known told that it was old
         if before.foreign or after.after_loss:
             thawed = [r for r in after.spec.ranges if r.next is None and r.owner != NOBODY]
             if thawed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from strategyrollout.api.assignment import AssignmentSpec, Record
@@ -32,7 +33,7 @@ def _is_valid(observed: Observed, table: AssignmentSpec) -> None:
     assert AssignmentSpec.model_validate(table.to_json()) == table, "not what the API server would keep"
     assert observed.stored is None or table.epoch > observed.stored.spec.epoch
     spans = sorted((r.start, r.end) for r in table.ranges)
-    assert all(a[1] < b[0] for a, b in zip(spans, spans[1:], strict=False)), "ranges overlap"
+    assert all(a[1] < b[0] for a, b in pairwise(spans)), "ranges overlap"
     assert sum(end - start + 1 for start, end in spans) <= BUCKETS
 
 

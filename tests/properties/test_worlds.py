@@ -70,7 +70,7 @@ def wake_up_only_when_told(world: World) -> None:
         world.advance(max(1, min(due or sampled, sampled) - world.now))
 
 
-@given(st.sampled_from(PLACES), st.lists(steps(), min_size=5, max_size=60))
+@given(st.sampled_from(PLACES), st.lists(steps(), min_size=30, max_size=90))
 def test_no_history_breaks_a_rule(where: str, history: list[Step]) -> None:
     world = place(where)
     for step in history:
@@ -78,7 +78,7 @@ def test_no_history_breaks_a_rule(where: str, history: list[Step]) -> None:
     world.history.assert_clean()
 
 
-@given(st.sampled_from(PLACES), st.lists(steps(losses=True), min_size=5, max_size=40))
+@given(st.sampled_from(PLACES), st.lists(steps(losses=True), min_size=10, max_size=40))
 def test_every_world_that_is_well_again_gets_where_it_should(where: str, history: list[Step]) -> None:
     world = place(where)
     for step in history:
@@ -103,7 +103,7 @@ def test_every_world_that_is_well_again_gets_where_it_should(where: str, history
     assert (world.version, len(world.said)) == (held, said), "a settled rollout is not silent"
 
 
-@given(st.sampled_from(PLACES[2:]), st.lists(steps(losses=True), min_size=5, max_size=50))
+@given(st.sampled_from(PLACES[2:]), st.lists(steps(losses=True), min_size=30, max_size=90))
 def test_loss_and_restoration_of_the_table_break_nothing_that_can_be_kept(where: str, history: list[Step]) -> None:
     world = place(where)
     for step in history:

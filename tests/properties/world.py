@@ -7,6 +7,7 @@ record. `decided` is where every pass of every operator goes through, and where 
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -112,8 +113,6 @@ class World:
 
     @property
     def _spec(self) -> RolloutSpec:
-        import json  # noqa: PLC0415
-
         return _parsed(json.dumps(self.raw, sort_keys=True))
 
     # -- time and orders
@@ -169,13 +168,15 @@ class World:
         self.samples = self.samples[-60:]
 
     def delete(self) -> None:
-        """Somebody deletes the assignment."""
+        """Somebody deletes the assignment, which takes longer than the few writes of one instant."""
+        self.advance(SECOND)
         if self.table is not None:
             self.table, self.version = None, self.version + 1
             self.history.record_loss()
 
     def restore(self, index: int) -> None:
-        """A backup brings an older assignment back."""
+        """A backup brings an older assignment back, which takes its time too."""
+        self.advance(SECOND)
         if self.older:
             self.table, self.version = self.older[index % len(self.older)][1], self.version + 1
             self.history.record_table(self.now, self.table, foreign=True)
