@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from strategyrollout.api.scalars import parse_duration
+from strategyrollout.api.scalars import format_duration, parse_duration
 
 PREFIX = "STRATEGYROLLOUT_"
 # Kubernetes puts variables of this shape into pods for a Service that happens to be called strategyrollout-...
@@ -78,7 +78,7 @@ class _Reader:
         return int(text)
 
     def seconds(self, name: str, default: float) -> float:
-        text = self.text(name, f"{int(default * 1000)}ms")
+        text = self.text(name, format_duration(round(default * 1000)))
         try:
             milliseconds = parse_duration(text)
         except ValueError as error:

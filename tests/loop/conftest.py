@@ -95,7 +95,7 @@ def desk(prepared: Cluster, namespace: str) -> Desk:
 
 def template(**container: Any) -> Body:
     """Pods that need no program: a pretended node makes them ready."""
-    ports = [{"name": "orders", "containerPort": 8080}]
+    ports = [{"name": "orders", "containerPort": 8080}, {"name": "metrics", "containerPort": 9100}]
     return {
         "spec": {
             "nodeSelector": {"type": "fake"},

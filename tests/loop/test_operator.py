@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,48 @@ async def test_41_dead_watchers_are_noticed_and_truth_comes_by_other_ways(inside
     await until("the deletion is noticed", gone, 5)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+def gate_that_breaks_at(seconds: float) -> Body:
+    """A gate about whatever is scraped of a revision; its value turns from 0 to 1 at a time of Prometheus' clock."""
+    query = f"up * 0 + (time() > bool {seconds:.3f})"
+    return {"name": "loss", "prometheus": {"query": query}, "limit": {"above": "0.5"}, "interval": "250ms"}
+
+
+async def test_09_a_breach_in_the_bake_takes_traffic_back_and_says_why(operator: Operator, desk: Desk) -> None:
+    await desk.apply("momentum")
+    stable = (await desk.reaches("momentum", "Promoted", "1.0.0"))["stable"]
+    await desk.apply("momentum", "1.1.0", bake={"duration": "1h"}, gates=[gate_that_breaks_at(time.time() + 12)])
+    await desk.reaches("momentum", "Baking")
+    status = await desk.reaches("momentum", "Reverted", "1.0.0")
+    assert status["message"] == "Reverted: loss 1 > 0.5 at 100%, serving 1.0.0"
+    service = await desk.get("services", "momentum-orders", "/api/v1")
+    assert service is not None
+    assert service["spec"]["selector"]["strategyrollout.io/revision"] == stable
+    for figure in ("sample_to_decided", "decided_to_freeze_written"):
+        assert await operator.metric(f"strategyrollout_{figure}_seconds_count") == 1
+        assert await operator.metric(f"strategyrollout_{figure}_seconds_sum") < 0.5
+    (event,) = [line for line in (await events(desk)).splitlines() if "Reverted" in line]
+    assert "Warning" in event
+
+
+async def test_a_template_deleted_in_mid_attempt_changes_nothing(operator: Operator, desk: Desk) -> None:
+    breaks = time.time() + 12
+    spec = {"query": gate_that_breaks_at(breaks)["prometheus"]["query"], "limit": {"above": "0.5"}, "interval": "250ms"}
+    body = {**TEMPLATE, "metadata": {"name": "loss", "namespace": desk.namespace}, "spec": spec}
+    await desk.cluster.apply(body)
+    await desk.apply("momentum")
+    await desk.reaches("momentum", "Promoted", "1.0.0")
+    gate = {"name": "loss", "template": {"kind": "GateTemplate", "name": "loss"}}
+    await desk.apply("momentum", "1.1.0", bake={"duration": "1h"}, gates=[gate])
+    await desk.reaches("momentum", "Baking")
+    await desk.cluster.kubectl("delete", "gatetemplate", "loss", "-n", desk.namespace)
+    await operator.kill()
+    await operator.start()
+    status = await desk.reaches("momentum", "InvalidGate", "1.0.0")  # what it asks for now has no template
+    assert "loss 1 > 0.5" in status["lastRevert"]["message"]
+
+
+async def events(desk: Desk) -> str:
+    """What `kubectl get events` says."""
+    return await desk.cluster.kubectl("get", "events", "-n", desk.namespace)
