@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 _TROUBLE_AGAIN = 15.0
 _PODS_AGAIN = 5.0
+_UNDER_WAY = 2.0
+_POSTPONED = 10.0
 
 
 @dataclass
@@ -50,6 +52,46 @@ class Hands:
     now: Callable[[], int]
 
 
+class Reverts:
+    """Which reverts are under way: while there are any, nothing is reported, because each report takes from the API
+    server what the next revert needs. `resume` is called for the postponed when the last one is over."""
+
+    def __init__(self, resume: Callable[[Key], None]) -> None:
+        self._resume = resume
+        self._since: dict[Key, float] = {}  # oldest first
+        self._postponed: dict[Key, float] = {}
+
+    def wrote(self, key: Key, *, under_way: bool) -> None:
+        """An assignment was written; with it a revert went on, or not (any more)."""
+        self._since.pop(key, None)
+        if under_way:
+            self._since[key] = monotonic()
+        elif not self._busy():
+            for waiting in self._postponed:
+                self._resume(waiting)
+
+    def postpone(self, key: Key) -> bool:
+        """Whether the report about this rollout should wait. A revert that lasts counts for two seconds only, and no
+        report waits for longer than ten."""
+        if not self._busy() or monotonic() - self._postponed.setdefault(key, monotonic()) > _POSTPONED:
+            self._postponed.pop(key, None)
+            return False
+        return True
+
+    def forget(self, key: Key) -> None:
+        """The rollout is gone."""
+        self._since.pop(key, None)
+        self._postponed.pop(key, None)
+
+    def _busy(self) -> bool:
+        while self._since:
+            key, since = next(iter(self._since.items()))
+            if monotonic() - since < _UNDER_WAY:
+                return True
+            del self._since[key]
+        return False
+
+
 class Rollouts:
     """Reconciles rollouts taken from the queue."""
 
@@ -58,6 +100,7 @@ class Rollouts:
         self._queue = queue
         self._pass_timeout = pass_timeout
         self._uids: dict[Key, str] = {}
+        self._reverts = Reverts(queue.add)
 
     async def work(self, *, only_urgent: bool = False) -> None:
         """Takes rollouts from the queue until it is closed. Several may run side by side."""
@@ -108,6 +151,7 @@ class Rollouts:
         stored = await hands.assignments.write(key, world.uid, world.stored, table)
         at = hands.now()
         self._queue.add(key, urgent=decision.urgent)
+        self._reverts.wrote(key, under_way=decision.urgent)
         _log.info("%s: epoch %s, %s: %s", key, table.epoch, table.cause.kind, table.cause.message)
         if hands.evidence is not None:
             written = {"resourceVersion": stored.resource_version, "writtenAt": at, "spec": table.to_json()}
@@ -133,7 +177,11 @@ class Rollouts:
     async def _act_and_report(self, key: Key, seen: Seen, decision: Decision, refused: tuple[Problem, ...]) -> None:
         """Side by side, because a child that hangs must not keep people from reading what is going on."""
         acting = () if refused else (self._act(key, seen, decision),)
-        results = await asyncio.gather(self._report(key, seen, decision), *acting, return_exceptions=True)
+        later = self._reverts.postpone(key)
+        if later:
+            self._queue.add_after(key, _UNDER_WAY)
+        reporting = () if later else (self._report(key, seen, decision),)
+        results = await asyncio.gather(*reporting, *acting, return_exceptions=True)
         if refused and self._hands.observer.trouble(key, refused):
             self._queue.add(key)
         for result in results:
@@ -198,6 +246,7 @@ class Rollouts:
         hands.observer.forget(key)
         hands.reporter.forget(key)
         hands.applier.forget(uid)
+        self._reverts.forget(key)
         telemetry.forget(key)
         self._queue.drop(key)
         hands.background.run(("orphans", key), 1.0, lambda: hands.reporter.refuse_orphans(key))
