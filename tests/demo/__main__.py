@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.live import Live
 
@@ -64,7 +66,9 @@ async def _play(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
         sender = await stack.enter_async_context(OrderSender(accounts, find=find, slow=_SLOW))
         stage = acts.Stage(cluster, world, sender, story, folder / "orders.jsonl")
         try:
-            with Live(View(world, sender), console=story.console, transient=True) if live else contextlib.nullcontext():
+            view = View(world, sender)
+            story.picture = None if live else view
+            with Live(view, console=story.console, transient=True) if live else contextlib.nullcontext():
                 for act in _ACTS:
                     await act(stage)
         finally:
@@ -83,7 +87,9 @@ def _tell_where(story: Story, cluster: Cluster) -> None:
         "operator.log, logs/": "logs of the operator and of the cluster's programs",
         "nodes/*/logs": "logs of the pods' containers",
     }
-    story.console.print(f"\nevidence in {cluster.folder}", highlight=False, soft_wrap=True)
+    here = Path.cwd()
+    shown = cluster.folder.relative_to(here) if cluster.folder.is_relative_to(here) else cluster.folder
+    story.console.print(f"\nevidence in {shown}", highlight=False, soft_wrap=True)
     for name, what in where.items():
         story.console.print(f"  {name:20} {what}", highlight=False)
 
@@ -146,7 +152,9 @@ def main() -> int:
         console.print(f"the story broke off: {_words(error)}", style="bold red", markup=False, soft_wrap=True)
         return 1
     if options.svg is not None:
-        console.save_svg(str(options.svg), title="make demo")
+        # Without the web font the format asks for: a picture must not fetch anything.
+        code = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+        console.save_svg(str(options.svg), title="make demo", code_format=code)
     return 0 if story.ended_well else 1
 
 

@@ -43,6 +43,11 @@ class Stage:
         self.story.say(f"applied version {version}, {image.partition('@')[2][:19]}…")
         return at
 
+    async def show_columns(self) -> None:
+        """What `kubectl get` says now."""
+        command = ("get", "sro", "-n", self.world.namespace)
+        self.story.show(f"kubectl {' '.join(command)}", await self.cluster.kubectl(*command))
+
     async def everyone_on(self, version: str) -> None:
         """Prove it by one order for every account."""
         revision = self.world.revision_of(version)
@@ -96,6 +101,7 @@ async def bad_version(stage: Stage) -> None:
     revision = world.revision_of("1.2.0") or ""
     story.say("1.2.0 has 10 % of the accounts")
     await asyncio.sleep(_SOME_ORDERS)
+    story.look()
     fault = time.time() + 0.05
     await asyncio.gather(*(probe.misbehave(address, "rejects", fault) for address in world.addresses(revision)))
     story.say("fault injected: its risk check now rejects 6 of 10 orders", style="red")
@@ -112,9 +118,11 @@ async def bad_version(stage: Stage) -> None:
     rejected = sum(order.outcome == "rejected" for order in took)
     exposed = len({order.account for order in took})
     story.say(f"1.2.0 took {len(took)} orders of {exposed} accounts, {rejected} of them were rejected")
+    story.look()
     story.claim("it was the reject rate, at 10 %", revert["weight"] == "10%" and "reject-rate" in revert["message"])
     story.claim("no order reached 1.2.0 after it was reported as stopped", last <= _at(revert["stoppedAt"]) + 0.001)
     await stage.everyone_on("1.1.0")
+    await stage.show_columns()
 
 
 async def on_call(stage: Stage) -> None:
@@ -142,6 +150,7 @@ async def on_call(stage: Stage) -> None:
     _revert_figures(story, outcome, {"kubectl started, to create the Rollback": asked})
     story.claim("no order reached 1.3.0 after it was reported as stopped", last <= _at(outcome["stoppedAt"]) + 0.001)
     await stage.everyone_on("1.1.0")
+    await stage.show_columns()
 
 
 async def settle_accounts(stage: Stage) -> None:
@@ -151,9 +160,7 @@ async def settle_accounts(stage: Stage) -> None:
     report = await stage.sender.stop()
     moving, nobody = report.refusals[423], report.refusals[503]
     median, p99 = report.seconds(0.5) * 1000, report.seconds(0.99) * 1000
-    story.say(
-        f"answered at the first try in {median:.1f} ms (median), {p99:.1f} ms (p99); 1 of 20 takes 80 ms at least"
-    )
+    story.say(f"answered at the first try in {median:.1f} ms (median), {p99:.1f} ms (p99); 1 in 20 takes 80 ms")
     story.say(f"{moving} times an order met a move and was sent again (423), {nobody} times nobody was there (503)")
     lost = [f"{o.account} {o.status} {o.problem}" for o in report.lost[:3]]
     story.claim(f"0 of {len(report.orders):,} orders were lost", not report.lost, "; ".join(lost))

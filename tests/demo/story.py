@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +38,8 @@ class Story:
         self.console = console
         self.began = time.time()
         self.act_now = ""
+        self.picture: RenderableType | None = None
+        """Printed where the story says `look`; none where it is on the screen all the time."""
         self.claims: list[Claim] = []
         self.figures: list[Figure] = []
 
@@ -69,6 +71,17 @@ class Story:
         """A measured time."""
         self.figures.append(Figure(self.act_now, start, end, seconds))
         self.say(f"{start} -> {end}: {milliseconds(seconds)}", style="cyan")
+
+    def look(self) -> None:
+        """A moment worth a picture."""
+        if self.picture is not None:
+            self.console.print(self.picture)
+
+    def show(self, command: str, output: str) -> None:
+        """What a person would have typed, and read."""
+        self._line(Text(f"$ {command}", style="bold"), mark=" ", style="")
+        for line in output.rstrip().splitlines():
+            self.console.print(Text(f"           {line}"), soft_wrap=True)
 
     def _line(self, text: Text, mark: str, style: str) -> None:
         line = Text(f"{time.time() - self.began:6.1f} s ", style="dim")
