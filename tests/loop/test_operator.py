@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from strategyrollout import handlers
 from strategyrollout.cluster.access import from_kubeconfig
+from strategyrollout.cluster.kinds import WATCHED
 from strategyrollout.process import Process
 from strategyrollout.settings import Settings
 from tests.cluster.cluster import Cluster
@@ -199,11 +201,11 @@ async def test_41_dead_watchers_are_noticed_and_truth_comes_by_other_ways(inside
     await desk.apply("momentum")
     await desk.reaches("momentum", "Promoted", "1.0.0")
     watchers = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")]
-    assert len(watchers) == 11
+    assert len(watchers) == len(WATCHED)
     for task in watchers:
         task.cancel()
     await asyncio.gather(*watchers, return_exceptions=True)
-    assert inside.not_alive() == ["0 of 11 watchers are there"]
+    assert inside.not_alive() == [f"0 of {len(WATCHED)} watchers are there"]
     await desk.apply("momentum", "1.1.0")
     await desk.reaches("momentum", "Promoted", "1.1.0", seconds=10)
     await desk.cluster.kubectl("delete", "sro", "momentum", "-n", desk.namespace)
