@@ -131,8 +131,7 @@ def first_write(world: Observed, stored: Stored, away: Away, *, flip: bool) -> A
     )
     record = answered(world, record, away.to) if record.stable == away.to or not leaving_candidate else record
     if world.target is None or world.target.hash == away.away:
-        for retry in all_fresh(world, record, "Retry"):  # asked for before this was known: it must not undo it
-            record = latched(world, record, retry)
+        record = _without_retries(world, record)
     ranges = taken_back(spec.ranges, away.away, away.to)
     if is_frozen(ranges) and not (flip and (is_ready(world, away.to) or away.to == NOBODY)):
         return written(spec, world.now, ranges=ranges, record=record, cause=away.cause)
@@ -152,6 +151,13 @@ def second_write(world: Observed, stored: Stored) -> tuple[AssignmentSpec | None
         return None, state
     record = answered(world, record, revert.to)
     return _finished(world, spec, record, revert, spec.ranges, stopped_at=state.stopped_at), state
+
+
+def _without_retries(world: Observed, record: Record) -> Record:
+    """The record with every retry that is visible taken as answered: who asked did not know of this yet."""
+    for retry in all_fresh(world, record, "Retry"):
+        record = latched(world, record, retry)
+    return record
 
 
 def _redirected(world: Observed, stored: Stored, revert: Revert, request: Request, to: str) -> AssignmentSpec:
@@ -274,6 +280,7 @@ def repaired(world: Observed, stored: Stored | None, seen: int) -> AssignmentSpe
         objects=base.record.objects,
         router_image=base.record.router_image,
     )
+    record = _without_retries(world, record)
     ranges = [r.model_copy(update={"owner": good, "next": good, "leased": False}) for r in filled([])]
     return written(
         base.model_copy(update={"epoch": max(base.epoch, seen)}), world.now, ranges=ranges, record=record, cause=cause
