@@ -76,7 +76,7 @@ def _ask(world: World, a: int, b: int) -> None:
 
 
 def _forget_requests(world: World, a: int, b: int) -> None:
-    world.requests = {}
+    world.requests = {k: r for k, r in world.requests.items() if r.source == "Pin"}
 
 
 def _pin(world: World, a: int, b: int) -> None:
