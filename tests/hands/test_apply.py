@@ -175,25 +175,21 @@ async def test_restarting_the_pods_of_a_revision_is_left_to_people(world: World,
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENTS, SERVICES, REVISIONS, CONFIGMAPS], ids=str)
-async def test_what_somebody_deleted_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+async def test_what_somebody_deleted_is_made_again(world: World, kind: Any) -> None:
     one = await applied(world)
     await one.seen()
     name = copy_name(one.owner, one.revision, "params") if kind is CONFIGMAPS else one.name
     await world.api.delete(kind.path(world.namespace, name))
     await world.see(kind, name)
-    monkeypatch.setattr("strategyrollout.cluster.ensure._ECHO", 0.0)
     await one.apply()
     assert await world.exists(kind, name)
 
 
-async def test_the_record_of_a_revision_that_is_not_scaled_comes_back_too(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_record_of_a_revision_that_is_not_scaled_comes_back_too(world: World) -> None:
     one = await applied(world)
     await one.seen()
     await world.api.delete(REVISIONS.path(world.namespace, one.name))
     await world.see(REVISIONS, one.name)
-    monkeypatch.setattr("strategyrollout.cluster.ensure._ECHO", 0.0)
     assert await world.applier.revisions(one.owner, {}, {}, port="orders") == ()
     assert await world.exists(REVISIONS, one.name)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from strategyrollout import handlers
 from strategyrollout.cluster.access import from_kubeconfig
 from strategyrollout.cluster.kinds import WATCHED
 from strategyrollout.process import Process

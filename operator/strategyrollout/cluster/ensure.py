@@ -21,8 +21,6 @@ from strategyrollout.ports import Unavailable
 
 UNWATCHED_AGE = 300.0
 """After so many seconds an object of a kind that nobody watches is applied again."""
-_ECHO = 5.0
-"""So many seconds may pass before the cache shows what we made."""
 
 _WATCHED: dict[tuple[str, str], Kind] = {(kind.api_version, kind.plural): kind for kind in WATCHED}
 _REPLACED = {"Deployment", "StatefulSet", "Service"}
@@ -85,11 +83,10 @@ class Ensurer:
             return True
         if applied.desired != desired:
             return False
-        age = self._clock() - applied.at
         if not watched:
-            return age < UNWATCHED_AGE
+            return self._clock() - applied.at < UNWATCHED_AGE
         if live is None:
-            return age < _ECHO
+            return False  # what we write is in the cache at once, so it was deleted since
         if live["metadata"].get("resourceVersion") == applied.version:
             return True
         if _mark(live) != applied.mark:

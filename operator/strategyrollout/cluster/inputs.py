@@ -7,6 +7,7 @@ of it.
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,11 @@ from pydantic import ValidationError
 
 from strategyrollout.api.assignment import Record
 from strategyrollout.api.conditions import Reason
+from strategyrollout.api.meta import LABEL_REVISION
 from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, Reference, name_of, uid_of
+from strategyrollout.cluster.cache import Body, Cache, Reference, labels_of, name_of, uid_of
 from strategyrollout.cluster.client import Api, Conflict, Forbidden, NotFound
 from strategyrollout.cluster.kinds import CLUSTER_TEMPLATES, CONFIGMAPS, REVISIONS, TEMPLATES
 from strategyrollout.core.build import Owner, gate_snapshot, gate_snapshot_name
@@ -29,6 +31,9 @@ from strategyrollout.ports import Key
 
 _ABSENT_FOR_MS = 60_000
 _AGAIN = 1.0
+_UNUSED_FOR_MS = 600_000
+_UNUSED_AGAIN = 60.0
+_HASH = 10
 Wake = Callable[[Key], None]
 
 
@@ -143,7 +148,8 @@ class Inputs:
         gates, problems = known[1]
         if not live or problems:
             return GatesInForce(gates, problems)
-        name = self._snapshot(key, rollout, {ref: body["spec"] for ref, body in live.items()})
+        in_use = record.attempt.templates if record is not None and record.attempt is not None else None
+        name = self._snapshot(key, rollout, {ref: body["spec"] for ref, body in live.items()}, in_use)
         return GatesInForce(gates, problems, name, settled=name is not None)
 
     def forget(self, key: Key) -> None:
@@ -203,10 +209,23 @@ class Inputs:
                 found[f"{gate.template.kind}/{gate.template.name}"] = body
         return found
 
-    def _snapshot(self, key: Key, rollout: Body, templates: Mapping[str, Body]) -> str | None:
+    def _remove_snapshots(self, key: Key, owner: Owner, keep: set[str | None]) -> None:
+        """Deletes snapshots that no attempt uses and that no pass under way may still name."""
+        prefix = gate_snapshot_name(owner, {})[:-_HASH]
+        for body in self._cache.children(REVISIONS, owner.uid):
+            name = str(body["metadata"]["name"])
+            if name in keep or not name.startswith(prefix) or LABEL_REVISION in labels_of(body):
+                continue
+            created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp() * 1000
+            if self._now() - created > _UNUSED_FOR_MS:
+                work = partial(self._api.delete, REVISIONS.path(key.namespace, name), uid=uid_of(body))
+                self._background.run(("unused gate templates", key, name), _UNUSED_AGAIN, work)
+
+    def _snapshot(self, key: Key, rollout: Body, templates: Mapping[str, Body], in_use: str | None) -> str | None:
         owner = Owner(key.namespace, key.name, uid_of(rollout))
         name = gate_snapshot_name(owner, templates)
         if self._cache.get(REVISIONS, key.namespace, name) is not None:
+            self._remove_snapshots(key, owner, {name, in_use})
             return name
 
         async def store() -> None:
