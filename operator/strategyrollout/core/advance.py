@@ -13,9 +13,10 @@ from strategyrollout.core.buckets import is_frozen, weight
 from strategyrollout.core.health import Health, advance_blockers
 from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, raised, thawed, written
 from strategyrollout.core.observed import Observed, Stored
+from strategyrollout.core.quarantine import is_blocked
 from strategyrollout.core.recipe import Step, position, recipe_of
 from strategyrollout.core.requests import all_fresh, fresh, latched
-from strategyrollout.core.revert import is_blocked, is_settled
+from strategyrollout.core.revert import is_settled
 
 RETRY_AFTER_WITHDRAWN_MS = 30_000
 
@@ -218,8 +219,10 @@ def _against(world: Observed, stored: Stored, trial: Trial, health: Health, stat
         return "paused"
     if not has_capacity(world, trial, 1):
         return "the candidate lost its ready pods before it was granted anything"
-    if blocking := advance_blockers(health, world):
-        return f"{blocking[0].gate.name} {blocking[0].judgement.verdict}: {blocking[0].judgement.message}"
+    for blocking in advance_blockers(health, world):
+        # Its silence counts from this step on, so it cannot be old enough yet; it was when the step was left.
+        if blocking.judgement.verdict != "NoData" or blocking.gate.no_data != "Continue":
+            return f"{blocking.gate.name} {blocking.judgement.verdict}: {blocking.judgement.message}"
     frozen_at = stored.spec.record.frozen_at or world.now
     if state.stopped_at is None and world.now >= frozen_at + world.spec.traffic.ack_timeout:
         silent = ", ".join(c.pod for c in state.waiting) or "routers that could not be listed"

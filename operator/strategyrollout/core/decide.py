@@ -20,6 +20,7 @@ from strategyrollout.core.decision import Decision
 from strategyrollout.core.health import Health, Judged, for_life, look_again, trial, unread
 from strategyrollout.core.moves import Barrier, written
 from strategyrollout.core.observed import Observed, Stored
+from strategyrollout.core.quarantine import barred, pruned
 from strategyrollout.core.requests import forgotten, fresh, latched, rollback_outcomes, rollback_target
 
 POLL_WHILE_FROZEN_MS = 1_000
@@ -104,7 +105,7 @@ def _asked(world: Observed, stored: Stored, view: report.View) -> AssignmentSpec
     if asked is not None and rollback_target(world, record, asked).away is None:
         record = latched(world, record, asked, "NothingToDo")
         return _bookkeeping(world, stored, record, rollback_target(world, stored.spec.record, asked).message)
-    kept = revert.barred(world, record, revert.pruned(world, record.quarantine))
+    kept = barred(world, record, pruned(world, record.quarantine))
     tidy = forgotten(world, record)
     if kept != record.quarantine or tidy is not record:
         return _bookkeeping(world, stored, tidy.model_copy(update={"quarantine": kept}), "forgot what is over")

@@ -14,6 +14,7 @@ from strategyrollout.core.buckets import filled, is_frozen, size, weight
 from strategyrollout.core.health import Health, breach_cause
 from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, taken_back, written
 from strategyrollout.core.observed import Observed, Request, Stored
+from strategyrollout.core.quarantine import entered
 from strategyrollout.core.requests import (
     all_fresh,
     answered,
@@ -23,9 +24,6 @@ from strategyrollout.core.requests import (
     previous,
     redirection,
 )
-
-QUARANTINING = frozenset({"GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "DeadlineExceeded"})
-BLOCKING = QUARANTINING | {"Blind", "Repair"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def first_write(world: Observed, stored: Stored, away: Away, *, flip: bool) -> A
         lease=spec.lease,
     )
     record = record.model_copy(
-        update={"attempt": None, "revert": revert, "quarantine": _quarantined(world, record, away)}
+        update={"attempt": None, "revert": revert, "quarantine": entered(world, record, away.away, away.to, away.cause)}
     )
     record = answered(world, record, away.to) if record.stable == away.to or not leaving_candidate else record
     if world.target is None or world.target.hash == away.away:
@@ -192,50 +190,6 @@ def is_ready(world: Observed, revision: str) -> bool:
 def running(record: Record) -> bool:
     """Whether a revert has begun and is not finished."""
     return record.revert is not None and record.revert.served_at is None
-
-
-def is_blocked(world: Observed, record: Record) -> Quarantine | None:
-    """The entry that keeps the target out: its own, as long as the spec asks for it; or one that shares an image."""
-    target = world.target
-    if target is None:
-        return None
-    for entry in record.quarantine:
-        if entry.revision == target.hash or (entry.until > world.now and target.digests & set(entry.digests)):
-            return entry
-    return None
-
-
-def pruned(world: Observed, entries: Iterable[Quarantine]) -> list[Quarantine]:
-    """Without entries that have expired and are not what the spec asks for: expiry alone never starts anything."""
-    target = world.target.hash if world.target else None
-    return [q for q in entries if q.until > world.now or q.revision == target or target is None]
-
-
-def barred(world: Observed, record: Record, entries: list[Quarantine]) -> list[Quarantine]:
-    """With an entry of its own for a target kept out by an image it shares.
-
-    So that the image's time running out does not start what had been refused meanwhile.
-    """
-    target = world.target
-    if target is None or target.hash == record.stable or any(q.revision == target.hash for q in entries):
-        return entries
-    shared = next((q for q in entries if q.until > world.now and target.digests & set(q.digests)), None)
-    if shared is None:
-        return entries
-    return [*entries, Quarantine(revision=target.hash, until=shared.until, reason=shared.reason)][-20:]
-
-
-def _quarantined(world: Observed, record: Record, away: Away) -> list[Quarantine]:
-    kept = [q for q in pruned(world, record.quarantine) if q.revision != away.away]
-    if away.cause.kind not in BLOCKING or away.away == NOBODY:
-        return kept
-    left, to = world.revisions.get(away.away), world.revisions.get(away.to)
-    known_good = to.digests if to else frozenset()
-    lasting = away.cause.kind in QUARANTINING and world.spec is not None
-    until = world.now + (world.spec.on_revert.quarantine if lasting and world.spec else 0)
-    digests = sorted((left.digests if left and lasting else frozenset()) - known_good)[:32]
-    entry = Quarantine(revision=away.away, digests=digests, until=until, reason=away.cause.message)
-    return [*kept, entry][-20:]
 
 
 def _finished(

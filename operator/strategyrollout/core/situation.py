@@ -15,7 +15,8 @@ from strategyrollout.core.buckets import is_frozen
 from strategyrollout.core.health import Health, Judged, advance_blockers
 from strategyrollout.core.moves import Barrier
 from strategyrollout.core.observed import Observed
-from strategyrollout.core.revert import is_blocked, is_late, is_settled, running
+from strategyrollout.core.quarantine import is_blocked
+from strategyrollout.core.revert import is_late, is_settled, running
 
 Kind = Literal["Moving", "Steady", "Stopped"]
 """Moving: Reconciling. Steady: Ready. Stopped: Stalled."""
@@ -86,8 +87,26 @@ def _going_back(view: View) -> Situation | None:
     if state is not None and state.waiting and not revert.timeout:
         return Situation(Reason.WAITING_FOR_CONSUMER, "Moving", words + _waiting(state))
     if state is not None and state.complete:
-        return Situation(Reason.REVERTING, "Moving", f"{words}; waiting for a ready pod of {view.version(revert.to)}")
+        return Situation(Reason.REVERTING, "Moving", f"{words}; waiting for {_pods_to_come(view, revert.to)}")
     return Situation(Reason.REVERTING, "Moving", words + _waiting(state))
+
+
+def _pods_to_come(view: View, revision: str) -> str:
+    """What a target lacks before it may be granted."""
+    workload, spec = view.world.workloads.get(revision), view.world.spec
+    if spec is None or workload is None or workload.ready == 0:
+        return f"a ready pod of {view.version(revision)}"
+    return (
+        f"all pods of {view.version(revision)}, {workload.ready}/{spec.replicas} are ready"
+        f" (onRevert.unready: {spec.on_revert.unready})"
+    )
+
+
+def _short_of_pods(view: View, revision: str) -> str:
+    workload, spec = view.world.workloads.get(revision), view.world.spec
+    if workload is None or spec is None or workload.ready >= spec.replicas:
+        return ""
+    return f" with {workload.ready} of {spec.replicas} pods ready"
 
 
 def _waiting(state: Barrier | None) -> str:
@@ -195,7 +214,8 @@ def _taken_back(view: View) -> Situation | None:
     word = "Rolled back" if asked else "Reverted"
     at = f" at {format_percent(revert.weight)}" if asked else ""
     reason = Reason.ROLLED_BACK if asked else Reason.REVERTED
-    return Situation(reason, "Stopped", f"{word}: {cause.message}{at}, serving {view.version(record.stable)}")
+    serving = f"serving {view.version(record.stable)}{_short_of_pods(view, record.stable)}"
+    return Situation(reason, "Stopped", f"{word}: {cause.message}{at}, {serving}")
 
 
 def _idle(view: View) -> Situation | None:
