@@ -50,6 +50,8 @@ class Operator:
         try:
             await self.start()
             yield self
+        except asyncio.CancelledError:
+            raise  # by Control-C: nothing went wrong
         except BaseException:
             sys.stderr.write(f"--- last words of the operator ({self.log})\n{self.last_words()}\n")
             raise

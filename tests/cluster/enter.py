@@ -139,7 +139,8 @@ def join(outer_pid: int, command: list[str]) -> None:
     flags = ["--net", "--mount", "--pid", "--wd=."]
     if Path(f"/proc/{pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink():
         flags += ["--user", "--preserve-credentials"]
-    environment = {**os.environ, INSIDE: "1", "PATH": network.search_path(), "PYTHONPATH": _python_path()}
+    path = os.pathsep.join([str(build.binary("kubectl").parent), network.search_path()])
+    environment = {**os.environ, INSIDE: "1", "PATH": path, "PYTHONPATH": _python_path()}
     os.execvpe("nsenter", ["nsenter", "-t", str(pid), *flags, *command], environment)
 
 
