@@ -4,6 +4,7 @@ When a pod ends, both containers are told at once. HAProxy must outlive that: re
 agent knows when none is left. So this small supervisor, which imports next to nothing, takes the signal instead.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +19,10 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _LIVED = 1.0
 _POLL = 0.05
 _PAUSE = 0.2
+# A request that meets a closing connection is lost to its sender. So whoever uses a kept connection is told to close
+# it, by an answer, for this long; what rests longer is closed after that.
+_TELLING = 1.0
+_CLOSING = 2.0
 
 
 def _unblock() -> None:
@@ -59,6 +64,11 @@ class Proxy:
         drained = self._folder / DRAINED
         while process.poll() is None and not drained.exists() and time.monotonic() < deadline:
             time.sleep(_POLL)
+        if drained.exists():
+            time.sleep(_TELLING)
+            process.send_signal(signal.SIGUSR1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_CLOSING)
         process.terminate()
         process.wait()
         return 0
