@@ -119,8 +119,7 @@ def registry(cache: Cache, access: Callable[[], Access]) -> kopf.OperatorRegistr
 
 def _watch(made: kopf.OperatorRegistry, cache: Cache, kind: Kind) -> None:
     async def take(event: Any, **_: Any) -> None:
-        found = event["object"]
-        body: Body = {**found, "metadata": dict(found["metadata"])}  # Kopf goes on using its own
+        body: Body = event["object"]
         if event["type"] == "DELETED":
             if kind is ROUTERS:  # Kopf may have left out the change before, which tells how it ended
                 cache.put(kind, body)

@@ -91,7 +91,7 @@ async def test_38_objects_that_cannot_work_disturb_nobody_and_recover_when_mende
 async def test_40_a_killed_operator_goes_on_where_it_was(operator: Operator, desk: Desk) -> None:
     await desk.apply("momentum")
     await desk.reaches("momentum", "Promoted", "1.0.0")
-    await desk.apply("momentum", "1.1.0", bake={"duration": "4s"})
+    await desk.apply("momentum", "1.1.0", bake={"duration": "15s"})
     await desk.reaches("momentum", "Baking")
     before = await desk.get("trafficassignments", "momentum")
     assert before is not None
@@ -100,7 +100,11 @@ async def test_40_a_killed_operator_goes_on_where_it_was(operator: Operator, des
     after = await desk.get("trafficassignments", "momentum")
     assert after is not None
     assert after["spec"] == before["spec"]
-    await desk.reaches("momentum", "Promoted", "1.1.0", seconds=6)
+    await desk.reaches("momentum", "Promoted", "1.1.0")
+    promoted = await desk.get("trafficassignments", "momentum")
+    assert promoted is not None
+    baked = promoted["spec"]["cause"]["at"] - before["spec"]["record"]["attempt"]["heldFrom"]
+    assert 15_000 <= baked < 16_500
 
 
 async def test_deleted_while_the_operator_was_away_leaves_nothing_behind(operator: Operator, desk: Desk) -> None:

@@ -94,7 +94,15 @@ def test_a_list_prunes_what_is_gone_and_nothing_that_is_newer_than_the_list(watc
 def test_the_answer_to_a_write_of_ours_is_no_news(watched: Watched) -> None:
     watched.cache.put(DEPLOYMENTS, thing("a", 5), own=True)
     watched.cache.put(DEPLOYMENTS, thing("a", 5))
+    watched.cache.put(DEPLOYMENTS, thing("a", 6), own=True)
     assert watched.log == []
+
+
+def test_news_in_the_answer_to_a_write_of_ours_is_not_lost(watched: Watched) -> None:
+    watched.cache.put(DEPLOYMENTS, thing("a", 5, status={"readyReplicas": 0}))
+    watched.cache.put(DEPLOYMENTS, thing("a", 7, status={"readyReplicas": 1}), own=True)
+    watched.cache.put(DEPLOYMENTS, thing("a", 6, status={"readyReplicas": 1}))
+    assert watched.log == ["+a", "~a"]
 
 
 def mentioning(name: str, configmap: str, version: int = 1) -> Body:

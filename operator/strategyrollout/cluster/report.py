@@ -79,7 +79,7 @@ class Reporter:
         written = {"apiVersion": API_VERSION, "kind": word, "metadata": named, "status": status}
         path = kind.path(meta["namespace"], meta["name"], "status")
         try:
-            self._cache.put(kind, await self._api.apply(path, written, manager=MANAGER_STATUS), own=True)
+            self._cache.put(kind, await self._api.apply(path, written, manager=MANAGER_STATUS))
         except (NotFound, Conflict):
             return  # it is gone, or another one by now
         except ApiError as error:
