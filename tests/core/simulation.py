@@ -285,3 +285,11 @@ def promoted(version: str = "v1", spec: dict[str, Any] | None = None, gates: tup
     sim.run(5 * SECOND)
     assert sim.status.state == "Promoted", f"{sim.status.state}: {sim.status.message}"
     return sim
+
+
+def on_canary(*weights: str, **spec: Any) -> Simulation:
+    """v2 holding at its first weight with v1 trusted."""
+    sim = promoted(spec=canary(*(weights or ("10%", "50%")), **spec), gates=(gate(),))
+    sim.apply("v2")
+    sim.until("Holding")
+    return sim

@@ -3,15 +3,18 @@
 import pytest
 
 from strategyrollout.core.observed import Request
-from tests.core.simulation import MINUTE, REVISIONS, SECOND, Simulation, annotation, blue_green, canary, gate, promoted
-
-
-def on_canary(*weights: str, **spec: object) -> Simulation:
-    """v2 holding at its first weight with v1 trusted."""
-    sim = promoted(spec=canary(*(weights or ("10%", "50%")), **spec), gates=(gate(),))
-    sim.apply("v2")
-    sim.until("Holding")
-    return sim
+from tests.core.simulation import (
+    MINUTE,
+    REVISIONS,
+    SECOND,
+    Simulation,
+    annotation,
+    blue_green,
+    canary,
+    gate,
+    on_canary,
+    promoted,
+)
 
 
 def test_case_1_the_first_revision_serves_everything_directly() -> None:
@@ -50,7 +53,7 @@ def test_case_3_weight_stays_while_the_candidate_is_not_ready() -> None:
 
 def test_case_4_a_timed_hold_ends_within_a_second() -> None:
     sim = on_canary(hold="1m")
-    held = sim.table.record.attempt.held_from  # type: ignore[union-attr]
+    held = sim.table.record.attempt.held_from or 0  # type: ignore[union-attr]
     while sim.share("v2") == 1_000:
         sim.run(SECOND)
     assert 0 <= sim.now - (held + MINUTE) <= SECOND
