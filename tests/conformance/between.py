@@ -94,7 +94,9 @@ class Between:
         headers = {k: v for k, v in request.headers.items() if k not in ("Host", "Content-Length", "Connection")}
         url = f"{self._server}{request.path_qs}"
         forever = aiohttp.ClientTimeout(total=None)
-        async with self._session.request(request.method, url, data=data, headers=headers, timeout=forever) as answer:
+        async with self._session.request(
+            request.method, url, data=data or None, headers=headers, timeout=forever, skip_auto_headers=("Content-Type",)
+        ) as answer:
             if write and answer.status < 300:
                 self.writes.append(write)
                 if await self._stopped(write, "after"):

@@ -47,6 +47,7 @@ class Desk:
         self.hashes: dict[str, str] = {}
         self._rollout: Object = {}
         self._generation = 0
+        self._wanted = ""
         self._news = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -103,7 +104,7 @@ class Desk:
         image = image or add_image(self.cluster.images, f"{self.name}-{version}")
         spec = {"template": template(image, version, **(env or {})), **spec}
         item = rollout(self.namespace, self.name, version, **spec)
-        revision = self._identify(item["spec"])
+        revision = self._wanted = self._identify(item["spec"])
         if revision:
             self.hashes[version] = revision
             self.history.record_wish(now(), revision)
@@ -257,6 +258,10 @@ class Desk:
         """Wait until a check that asks the API holds."""
         await until(what, check, seconds)
 
+    async def judged(self, verdict: str, gate: str = "rejects", seconds: float = 15) -> None:
+        """Wait for a verdict. Prometheus may find a new pod only after five seconds, so wait before relying on it."""
+        await self.until(f"{gate} {verdict}", lambda: self.gate(gate).get("verdict") == verdict, seconds)
+
     async def reaches(self, state: str, *, version: str = "", weight: str = "", seconds: float = 20) -> Object:
         """Wait for a state that is reported about what was applied last."""
 
@@ -271,7 +276,7 @@ class Desk:
 
     def _candidate_weight(self) -> int:
         attempt = self.table.record.attempt
-        return attempt.weight if attempt is not None else -1
+        return attempt.weight if attempt is not None and attempt.revision == self._wanted else -1
 
     async def stays(self, seconds: float, what: str, check: Callable[[], bool]) -> None:
         """The check holds for so long."""

@@ -17,7 +17,7 @@ from tests.conformance.sources import Door
 
 pytestmark = pytest.mark.cluster
 
-AT_TEN = steps(("10%", "1s"), ("50%", "1s"))
+HELD_AT_TEN = steps(("10%", "6s"), ("50%", "500ms"))  # long enough to be judged before it is told to go wrong
 LONG_AT_TEN = steps(("10%", "1h"))
 
 
@@ -32,6 +32,7 @@ async def test_case_09_a_breach_reverts_at_once_and_says_metric_value_and_thresh
     await desk.apply("2.0.0", method=LONG_AT_TEN)
     await desk.reaches("Holding", weight="10%")
     await desk.serve("1.0.0", "2.0.0")
+    await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "0.9")
     status = await desk.reaches("Reverted")
     first = next(t for t in desk.tables if t.record.revert is not None)
@@ -51,11 +52,11 @@ async def test_case_10_tolerated_failures_do_nothing_and_one_more_reverts(desk: 
     await desk.promoted("1.0.0", gates=[tolerant])
     await desk.apply("2.0.0", gates=[tolerant], method=LONG_AT_TEN)
     await desk.reaches("Holding", weight="10%")
-    await desk.until("a first sample passes", lambda: desk.gate().get("verdict") == "Pass")
+    await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "0.9")
-    await desk.until("one failure is tolerated", lambda: desk.gate()["verdict"] == "Inconclusive")
+    await desk.judged("Inconclusive")
     await desk.signal("2.0.0", "rejects", "0")
-    await desk.until("it passes again", lambda: desk.gate()["verdict"] == "Pass")
+    await desk.judged("Pass")
     assert desk.weight("2.0.0") == 1_000
     began = now()
     await desk.signal("2.0.0", "rejects", "0.9")
@@ -69,6 +70,7 @@ async def test_case_11_a_revert_does_not_wait_for_another_gate_that_hangs(desk: 
     await desk.promoted("1.0.0", gates=gates)
     await desk.apply("2.0.0", gates=gates, method=LONG_AT_TEN)
     await desk.reaches("Holding", weight="10%")
+    await desk.judged("Pass")
     door.set("hang")
     await asyncio.sleep(1)
     await desk.signal("2.0.0", "rejects", "0.9")
@@ -92,10 +94,10 @@ async def test_case_12_an_observing_gate_is_recorded_and_never_acts(desk: Desk) 
 async def test_case_13_an_empty_answer_has_the_declared_consequence_and_is_shown(desk: Desk, action: str) -> None:
     gates = [gate(noData={"action": action, "after": "2s"})]
     await desk.promoted("1.0.0", gates=gates)
-    await desk.apply("2.0.0", gates=gates, method=AT_TEN)
-    await desk.reaches("Holding", weight="10%")
+    await desk.apply("2.0.0", gates=gates, method=HELD_AT_TEN)
+    await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "absent")
-    await desk.until("it is shown", lambda: desk.gate().get("verdict") == "NoData")
+    await desk.judged("NoData")
     if action == "Hold":
         await desk.reaches("AwaitingGates")
         assert "rejects NoData" in desk.status["message"]
@@ -112,22 +114,23 @@ async def test_case_13_an_empty_answer_has_the_declared_consequence_and_is_shown
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
 async def test_case_14_what_is_no_number_is_no_data(desk: Desk, value: str) -> None:
     await desk.promoted("1.0.0")
-    await desk.apply("2.0.0", method=AT_TEN)
-    await desk.reaches("Holding", weight="10%")
+    await desk.apply("2.0.0", method=HELD_AT_TEN)
+    await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", value)
-    await desk.until("it is no data", lambda: desk.gate().get("verdict") == "NoData")
+    await desk.judged("NoData")
     assert "not a finite number" in desk.gate()["message"]
     await desk.stays(2, "it neither advances nor reverts", lambda: desk.weight("2.0.0") == 1_000)
-    assert desk.status["state"] == "AwaitingGates"
+    await desk.reaches("AwaitingGates")
+    await desk.stays(1, "it neither advances nor reverts", lambda: desk.weight("2.0.0") == 1_000)
 
 
 async def test_case_15_a_stale_sample_is_no_data(desk: Desk) -> None:
     gates = [gate(maxAge="1s")]
     await desk.promoted("1.0.0", gates=gates)
-    await desk.apply("2.0.0", gates=gates, method=steps(("10%", "2s"), ("50%", "1s")))
-    await desk.reaches("Holding", weight="10%")
+    await desk.apply("2.0.0", gates=gates, method=HELD_AT_TEN)
+    await desk.judged("Pass")
     await desk.command("2.0.0", "/stamp")
-    await desk.until("it is no data", lambda: desk.gate().get("verdict") == "NoData")
+    await desk.judged("NoData")
     await desk.reaches("AwaitingGates")
     await desk.stays(2, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
 
@@ -140,8 +143,8 @@ async def test_case_16_the_policy_for_being_blind_applies_on_time(
 ) -> None:
     spec = {"gates": [gate(address=door.address)], "onBlind": {"action": action, "after": after}}
     await desk.promoted("1.0.0", **spec)
-    await desk.apply("2.0.0", method=AT_TEN, **spec)
-    await desk.reaches("Holding", weight="10%")
+    await desk.apply("2.0.0", method=HELD_AT_TEN, **spec)
+    await desk.judged("Pass")
     door.set("hang" if fault == "hang" else "refuse")
     began, due = now(), parse_duration(after)
     if action == "Hold":
@@ -165,11 +168,11 @@ async def test_case_16_the_policy_for_being_blind_applies_on_time(
 async def test_case_16_no_step_advances_while_prometheus_hangs(desks: MakeDesk, cluster: Cluster) -> None:
     desk = await desks()
     await desk.promoted("1.0.0")
-    await desk.apply("2.0.0", method=AT_TEN)
-    await desk.reaches("Holding", weight="10%")
+    await desk.apply("2.0.0", method=HELD_AT_TEN)
+    await desk.judged("Pass")
     cluster.freeze_prometheus()
     try:
-        await desk.stays(5, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
+        await desk.stays(8, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
         await desk.rollback("blind")
         await desk.until("a rollback needs no Prometheus", lambda: desk.weight("1.0.0") == 10_000, 5)
     finally:

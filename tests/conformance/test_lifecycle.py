@@ -39,7 +39,7 @@ async def test_case_02_one_rollout_starts_and_the_old_version_keeps_everything_u
 
 async def test_case_03_a_step_waits_for_pods_at_the_share_before(desk: Desk) -> None:
     await desk.promoted("1.0.0")
-    await desk.apply("2.0.0", method=steps(("10%", "2s"), ("50%", "1s")))
+    await desk.apply("2.0.0", gates=[], method=steps(("10%", "2s"), ("50%", "1s")))
     await desk.reaches("Holding", weight="10%")
     await desk.unready("2.0.0")
     await desk.stays(4, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
@@ -48,8 +48,8 @@ async def test_case_03_a_step_waits_for_pods_at_the_share_before(desk: Desk) -> 
 
 
 async def test_case_04_a_hold_that_is_over_ends_within_a_second(desk: Desk) -> None:
-    await desk.promoted("1.0.0")
-    await desk.promoted("2.0.0", method=steps(("10%", "2s"), ("50%", "1s")))
+    await desk.promoted("1.0.0", gates=[])
+    await desk.promoted("2.0.0", gates=[], method=steps(("10%", "2s"), ("50%", "1s")))
     for hold, weight in ((2_000, 1_000), (1_000, 5_000)):
         held = next(t.record.attempt for t in desk.tables if t.record.attempt and t.record.attempt.weight == weight)
         assert held.held_from is not None

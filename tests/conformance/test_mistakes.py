@@ -35,6 +35,7 @@ MALFORMED_CONTAINER: dict[str, Object] = {
 
 def _container(desk: Desk, **fields: Any) -> Object:
     made = template(add_image(desk.cluster.images, "any"))
+    made["metadata"] = {"annotations": fields.pop("annotations", {})}
     made["spec"]["containers"][0].update(fields)
     return made
 
@@ -91,7 +92,7 @@ def _own(query: str) -> Object:
     return {"gates": [{**mine, "prometheus": {"query": query}}]}
 
 
-SHA = "ab" * 32
+SHA, PIN = "ab" * 32, "sha256.strategyrollout.io/present"
 BY_POD: dict[str, tuple[Object, str, tuple[str, ...]]] = {
     "a missing ConfigMap": (
         {"envFrom": [{"configMapRef": {"name": "nowhere"}}]},
@@ -99,9 +100,9 @@ BY_POD: dict[str, tuple[Object, str, tuple[str, ...]]] = {
         ("spec.template.spec.containers[0].envFrom[0].configMapRef.name", "nowhere", "create it"),
     ),
     "a ConfigMap with other content": (
-        {"envFrom": [{"configMapRef": {"name": "present", "sha256": SHA}}]},
+        {"envFrom": [{"configMapRef": {"name": "present"}}], "annotations": {PIN: SHA}},
         "MissingInput",
-        ("spec.template.spec.containers[0].envFrom[0].configMapRef.sha256", "present", SHA[:8]),
+        (f"spec.template.metadata.annotations[{PIN}]", f"asked for is {SHA}", "apply that ConfigMap"),
     ),
     "an unknown field": (
         {"imagePullPolice": "Always"},

@@ -22,7 +22,7 @@ async def _reverted(desk: Desk, **spec: object) -> None:
     """2.0.0 was stopped at 10 % by its gate; 1.0.0 serves."""
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=PARK, **spec)
-    await desk.reaches("Holding", weight="10%")
+    await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "0.9")
     await desk.reaches("Reverted")
 
@@ -60,7 +60,7 @@ async def test_case_25_what_was_reverted_does_not_come_back_by_other_changes(des
     await desk.api.merge(desk.path(), {"metadata": {"labels": {"team": "equities"}}})
     # The same digest under another name is another revision of the same bad image.
     await desk.apply("2.0.1", image=image, method=QUICK)
-    await desk.reaches("Quarantined")
+    await desk.reaches("Reverted")
     await desk.stays(2, "nothing starts", lambda: desk.table.record.attempt is None)
     assert (len(desk.attempts("2.0.0")), len(desk.attempts("2.0.1"))) == (1, 0)
     assert desk.weight("1.0.0") == 10_000
@@ -85,7 +85,7 @@ async def test_case_27_a_retry_starts_at_zero_with_fresh_evidence(desk: Desk) ->
     assert desk.weights("2.0.0") == [0, 1_000, 0, 1_000]
     attempt = desk.table.record.attempt
     assert attempt is not None
-    await desk.until("it is judged anew", lambda: desk.gate().get("verdict") == "Pass")
+    await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "0.9")
     await desk.until("and taken back anew", lambda: desk.weight("1.0.0") == 10_000)
 
