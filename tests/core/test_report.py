@@ -1,0 +1,164 @@
+"""What people and their tools are told: conditions by the table of the design, said once, with times that stay."""
+
+from collections.abc import Callable
+
+import pytest
+
+from strategyrollout.core.observed import Problem
+from tests.core.simulation import MINUTE, REVISIONS, SECOND, Simulation, annotation, blue_green, canary, gate, on_canary
+from tests.core.simulation import promoted as promoted_
+
+
+def conditions(sim: Simulation) -> dict[str, str]:
+    return {c.type: c.status for c in sim.status.conditions}
+
+
+def starting() -> Simulation:
+    sim = promoted_(gates=(gate(),))
+    sim.starts = False
+    sim.apply("v2")
+    sim.until("Starting")
+    return sim
+
+
+def holding() -> Simulation:
+    return on_canary()
+
+
+def waiting() -> Simulation:
+    sim = promoted_(spec=canary("10%", hold=None), gates=(gate(),))
+    sim.apply("v2")
+    sim.until("AwaitingResume")
+    return sim
+
+
+def paused() -> Simulation:
+    sim = on_canary()
+    sim.apply("v2", paused=True)
+    sim.run(SECOND)
+    return sim
+
+
+def baking() -> Simulation:
+    sim = promoted_(spec=blue_green(), gates=(gate(),))
+    sim.apply("v2")
+    sim.until("Baking")
+    return sim
+
+
+def blind() -> Simulation:
+    sim = on_canary()
+    sim.blind_since = sim.now
+    sim.run(3 * MINUTE, every=5 * SECOND)
+    return sim
+
+
+def reverted() -> Simulation:
+    sim = on_canary()
+    sim.value["reject-rate"] = "0.9"
+    sim.until("Reverted")
+    return sim
+
+
+def rolled_back() -> Simulation:
+    sim = on_canary()
+    sim.requests = [annotation("Rollback", "fills look wrong")]
+    sim.until("RolledBack")
+    return sim
+
+
+def late() -> Simulation:
+    sim = starting()
+    sim.run(12 * MINUTE, every=5 * SECOND)
+    return sim
+
+
+def invalid() -> Simulation:
+    sim = on_canary()
+    sim.problems = (Problem("InvalidGate", "no such template", "spec.gates[0].template"),)
+    sim.run(SECOND)
+    return sim
+
+
+def promoted() -> Simulation:
+    return promoted_()
+
+
+MOVING, STEADY, STOPPED = ("False", "True", "False"), ("True", "False", "False"), ("False", "False", "True")
+
+
+@pytest.mark.parametrize(
+    ("world", "state", "expected"),
+    [
+        (starting, "Starting", MOVING),
+        (holding, "Holding", STEADY),
+        (waiting, "AwaitingResume", STEADY),
+        (paused, "Paused", STEADY),
+        (baking, "Baking", STEADY),
+        (blind, "Blind", STEADY),
+        (reverted, "Reverted", STOPPED),
+        (rolled_back, "RolledBack", STOPPED),
+        (late, "ProgressDeadlineExceeded", STOPPED),
+        (invalid, "InvalidGate", STOPPED),
+        (promoted, "Promoted", STEADY),
+    ],
+)
+def test_conditions_follow_the_table(world: Callable[[], Simulation], state: str, expected: tuple[str, ...]) -> None:
+    sim = world()
+    told = conditions(sim)
+    assert sim.status.state == state
+    assert (told["Ready"], told["Reconciling"], told["Stalled"]) == expected
+    assert told["Available"] == "True"
+    assert told["Blind"] == str(state == "Blind")
+    assert told["Promoted"] == str(state == "Promoted")
+
+
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [
+        (holding, "2.0.0 step 1/3: 10% until "),
+        (waiting, "2.0.0 step 1/2: 10% until resumed"),
+        (paused, "2.0.0 step 1/3: paused at 10%"),
+        (reverted, "Reverted: reject-rate 0.9 > 0.05 at 10%, serving 1.0.0"),
+        (rolled_back, "Rolled back: fills look wrong at 10%, serving 1.0.0"),
+        (invalid, "spec.gates[0].template: no such template"),
+        (promoted, "1.0.0 serves everything"),
+    ],
+)
+def test_the_message_is_a_sentence_for_tired_people(world: Callable[[], Simulation], words: str) -> None:
+    assert world().status.message.startswith(words)
+
+
+def test_transition_times_stay_while_nothing_changes() -> None:
+    sim = on_canary()
+    before = {c.type: c.last_transition_time for c in sim.status.conditions}
+    sim.run(20 * SECOND)
+    assert {c.type: c.last_transition_time for c in sim.status.conditions} == before
+
+
+def test_each_state_is_said_once() -> None:
+    sim = reverted()
+    sim.run(MINUTE)
+    said = [n for n in sim.notices if n in ("Reverted", "Holding", "Promoted")]
+    assert said == ["Promoted", "Holding", "Reverted"]
+
+
+def test_a_revert_tells_its_clock_readings_in_order() -> None:
+    sim = reverted()
+    told = sim.status.last_revert
+    assert told is not None
+    assert told.weight == "10%"
+    assert (told.away, told.to) == (REVISIONS["v2"], REVISIONS["v1"])
+    times = [told.sampled_at, told.decided_at, told.stopped_at, told.served_at]
+    assert times == sorted(t for t in times if t)
+
+
+def test_revisions_are_listed_with_what_they_are() -> None:
+    assert [(r.version, r.role, r.weight) for r in on_canary().status.revisions] == [
+        ("1.0.0", "Stable", "90%"),
+        ("2.0.0", "Candidate", "10%"),
+    ]
+    assert [(r.version, r.role, r.weight) for r in reverted().status.revisions] == [
+        ("1.0.0", "Stable", "100%"),
+        ("2.0.0", "Reverted", "0%"),
+    ]
