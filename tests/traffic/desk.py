@@ -42,6 +42,7 @@ class Times:
     steps: tuple[str, ...] = ("30%", "60%")
     drain: str = "300ms"
     lease: str = "2s"
+    bake_lease: str = "2s"
     ack_timeout: str = "2s"
     bake: str = "0s"
     gates: tuple[Object, ...] = ()
@@ -81,7 +82,7 @@ class Desk:
                 "port": "orders",
                 "drain": times.drain,
                 "ackTimeout": times.ack_timeout,
-                "lease": {"rollout": times.lease, "bake": times.lease},
+                "lease": {"rollout": times.lease, "bake": times.bake_lease},
                 "haproxy": {"replicas": times.routers},
             },
             "gates": list(times.gates),

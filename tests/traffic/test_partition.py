@@ -5,10 +5,13 @@ Nobody is ever served by two revisions at once, and the object says what was dec
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +74,15 @@ class Lost:
             await self.desk.cluster.kubectl("delete", "pod", self.name, "-n", namespace, *force)
             await self.desk.routers_ready(3, without=[self.uid])
 
+    async def heard(self) -> None:
+        """It has confirmed the table in force."""
+
+        async def acked() -> bool:
+            lease = (await self.desk.leases())[self.uid]
+            return bool(lease["metadata"]["annotations"][ANNOTATION_ACKED] == str(self.desk.record.table.epoch))
+
+        await until("the router has confirmed", acked, 10)
+
     async def find(self) -> None:
         """It is back in touch, or, where it cannot come back, it is ended and a person says so."""
         node, namespace = self.desk.cluster.node, self.desk.record.namespace
@@ -115,10 +127,8 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(
-    cluster: Cluster, namespace: str, folder: Path, how: str, gates: tuple[Object, ...] = ()
-) -> AsyncIterator[Scene]:
-    times = Times(lease=f"{LEASE}ms", ack_timeout=f"{ACK_TIMEOUT}ms", drain=f"{DRAIN}ms", gates=gates)
+async def scene(cluster: Cluster, namespace: str, folder: Path, how: str, **times_: Any) -> AsyncIterator[Scene]:
+    times = Times(lease=f"{LEASE}ms", ack_timeout=f"{ACK_TIMEOUT}ms", drain=f"{DRAIN}ms", **times_)
     async with desk_of(cluster, namespace, folder, times, tolerance=DRAIN) as desk:
         stable = await desk.stable()
         addresses = await desk.routers_ready()
@@ -176,6 +186,54 @@ async def test_a_breach_takes_a_candidate_back_although_a_router_is_lost(
         answers = await s.finish()
         assert last_served(answers, candidate, s.lost.address) <= frozen + LEASE
         assert any(message.endswith(f"waiting for {s.lost.name}") for _, _, message in record.said), record.said
+
+
+async def test_a_revert_from_the_bake_waits_as_long_as_the_bake_lets_a_router_serve_alone(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    longer = LEASE * 2
+    async with scene(
+        cluster, namespace, tmp_path, "network cut", steps=("30%",), bake="1h", bake_lease=f"{longer}ms"
+    ) as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await desk.ask("resume")
+        await record.until("it bakes", lambda: desk.holds_at("100%"))
+        await s.lost.heard()
+        await s.lost.lose()
+        await desk.roll_back()
+        await record.until("it is taken back", desk.taken_back)
+        answers = await s.finish()
+        revert = record.table.record.revert
+        assert revert is not None
+        assert revert.stopped_at is not None
+        frozen = next(t.epoch for t in record.tables if t.record.revert is not None)
+        assert longer * 1.01 + 500 <= revert.stopped_at - frozen <= longer * 1.01 + 500 + SLACK
+        assert frozen + LEASE < last_served(answers, candidate, s.lost.address) <= frozen + longer
+
+
+async def test_a_router_that_missed_the_promotion_refuses_what_it_knows_as_on_trial_and_is_waited_for(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(cluster, namespace, tmp_path, "network cut", steps=("30%",), bake="2s") as s:
+        desk, record = s.desk, s.desk.record
+        candidate = await desk.candidate()
+        await desk.ask("resume")
+        await record.until("it bakes", lambda: desk.holds_at("100%"))
+        await s.lost.heard()
+        await s.lost.lose()
+        lost_at = time.time() * 1000
+        await record.until("it is promoted", lambda: record.table.record.stable == candidate)
+        await asyncio.sleep(LEASE / 1000)
+        await desk.roll_back()
+        await record.until("it waits for it alone", lambda: _waited_for(record.status) == [s.lost.name])
+        await asyncio.sleep(PATIENCE / 1000 + 1)
+        assert record.frozen
+        assert record.status["state"] == "WaitingForConsumer"
+        await s.lost.find()
+        await record.until("it is taken back", desk.taken_back)
+        answers = await s.finish()
+        assert last_served(answers, candidate, s.lost.address) <= lost_at + LEASE
 
 
 @pytest.mark.parametrize("how", SILENCES)
