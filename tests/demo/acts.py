@@ -51,13 +51,14 @@ class Stage:
     async def everyone_on(self, version: str) -> None:
         """Prove it by one order for every account."""
         revision = self.world.revision_of(version)
+        asked = time.time()
         answers = await self.sender.ask_everyone()
-        found = Counter(answers.values())
-        elsewhere = ", ".join(
-            f"{count} on {r and self.world.version_of(r)}" for r, count in found.items() if r != revision
-        )
+        found = Counter(self.world.version_of(r) if r else "nobody" for r in answers.values())
+        unserved = [order for order in self.sender.report(since=asked).orders if order.revision is None]
+        why = ", ".join(sorted({f"{order.status} {order.problem}".strip() for order in unserved}))
+        elsewhere = ", ".join(f"{count} by {name}" for name, count in found.items() if name != version)
         text = f"one order for each of {len(answers):,} accounts: all are served by {version}"
-        self.story.claim(text, set(found) == {revision}, elsewhere)
+        self.story.claim(text, set(answers.values()) == {revision}, f"{elsewhere}: {why}" if why else elsewhere)
 
 
 async def first_version(stage: Stage) -> None:

@@ -66,7 +66,7 @@ def rollout(version: str, image: str, order_log: Path, *, bake: str) -> Object:
             "traffic": {
                 "unit": {"header": "X-Account-Id"},
                 "port": "orders",
-                "drain": "250ms",
+                "drain": "1s",
                 "haproxy": {"replicas": 2},
             },
             "gates": [
