@@ -27,7 +27,7 @@ from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.events import Events
 from strategyrollout.cluster.evidence import EvidenceFile
 from strategyrollout.cluster.inputs import Inputs, references
-from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLOUTS, ROUTERS, WATCHED, Kind
+from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLBACKS, ROLLOUTS, ROUTERS, WATCHED, Kind
 from strategyrollout.cluster.observe import Observer, Parts
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.report import Reporter
@@ -42,6 +42,7 @@ from strategyrollout.telemetry import Live
 
 _log = logging.getLogger(__name__)
 
+_OFTEN = (ROLLOUTS, ASSIGNMENTS, ROLLBACKS)
 _LAG = 10.0
 _RESERVED = 16
 _DRAIN = 5.0
@@ -186,10 +187,10 @@ class Process:
         await handlers.run(self.cache, access, namespaces, self._stop_watching, ours)
 
     async def _checks(self) -> None:
-        """What traffic depends on is compared often; everything is while a watcher is missing."""
+        """What traffic and people in a hurry depend on is compared often; everything while a watcher is missing."""
         while True:
             await asyncio.sleep(self.settings.check)
-            await self.resync.compare(WATCHED if self._watch_troubles() else (ROLLOUTS, ASSIGNMENTS))
+            await self.resync.compare(WATCHED if self._watch_troubles() else _OFTEN)
 
     async def _resyncs(self) -> None:
         while True:
