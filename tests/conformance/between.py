@@ -5,7 +5,6 @@ Outside the product on purpose: the operator is told another address of the API 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import ssl
@@ -58,7 +57,7 @@ class Between:
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
             app = web.Application(client_max_size=1 << 24)
             app.router.add_route("*", "/{rest:.*}", self._pass)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
@@ -90,17 +89,22 @@ class Between:
         counted = counted and not any(part in request.path for part in _NOT_COUNTED)
         write = Write(request.method, request.path, json.loads(data) if data else None) if counted else None
         if write and await self._stopped(write, "before"):
-            raise ConnectionResetError
+            return _hung_up(request)
         headers = {k: v for k, v in request.headers.items() if k not in ("Host", "Content-Length", "Connection")}
         url = f"{self._server}{request.path_qs}"
         forever = aiohttp.ClientTimeout(total=None)
         async with self._session.request(
-            request.method, url, data=data or None, headers=headers, timeout=forever, skip_auto_headers=("Content-Type",)
+            request.method,
+            url,
+            data=data or None,
+            headers=headers,
+            timeout=forever,
+            skip_auto_headers=("Content-Type",),
         ) as answer:
             if write and answer.status < 300:
                 self.writes.append(write)
                 if await self._stopped(write, "after"):
-                    raise ConnectionResetError
+                    return _hung_up(request)
             return await self._answer(request, answer)
 
     async def _stopped(self, write: Write, when: When) -> bool:
@@ -109,11 +113,17 @@ class Between:
     async def _answer(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = {k: v for k, v in answer.headers.items() if k in ("Content-Type", "Content-Encoding", "Retry-After")}
         response = web.StreamResponse(status=answer.status, headers=kept)
-        await response.prepare(request)
         watching = "watch" in request.query
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 if not (watching and self.silent):
                     await response.write(chunk)
             await response.write_eof()
         return response
+
+
+def _hung_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -59,9 +61,7 @@ async def operator(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 @pytest_asyncio.fixture
-async def desks(
-    floor: Floor, operator: Operator, request: pytest.FixtureRequest
-) -> AsyncIterator[MakeDesk]:
+async def desks(floor: Floor, operator: Operator, request: pytest.FixtureRequest) -> AsyncIterator[MakeDesk]:
     """Makes recorded desks; `await desks("name", flips=True)`."""
     word = re.sub(r"[^a-z0-9]+", "", request.node.name.lower().removeprefix("test_case_"))[:12]
     prefix = f"c{word}{next(_numbers)}"
@@ -84,3 +84,17 @@ async def desk(desks: MakeDesk) -> Desk:
 async def switched(desks: MakeDesk) -> Desk:
     """A desk whose provider flips."""
     return await desks(flips=True)
+
+
+async def side_by_side(make: MakeDesk, table: Mapping[str, Any], case: Callable[..., Awaitable[None]]) -> None:
+    """The same case for each row of a table at the same time, each at a desk of its own: most of it is waiting."""
+
+    async def one(desk: Desk, name: str) -> None:
+        try:
+            await case(desk, table[name])
+        except BaseException as error:
+            error.add_note(f"at {desk.name}: {name}")
+            raise
+
+    desks = [await make(str(number)) for number in range(len(table))]
+    await asyncio.gather(*(one(desk, name) for desk, name in zip(desks, table, strict=True)))

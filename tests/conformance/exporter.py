@@ -20,7 +20,7 @@ state = {"ready": os.environ.get("READY", "1") == "1", "stamp": ""}
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         url = urlsplit(self.path)
         if url.path == "/metrics":
             lines = (f'strategy_signal{{name="{k}"}} {v}{state["stamp"]}\n' for k, v in signals.items())
@@ -40,17 +40,17 @@ class Handler(BaseHTTPRequestHandler):
                 signals[name] = value
         return self.answer(200, "")
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.answer(200, os.environ.get("VERSION", ""))
 
-    def answer(self, status, text):
+    def answer(self, status: int, text: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 

@@ -18,6 +18,8 @@ class Door:
         parts = urlsplit(behind)
         self._behind = (str(parts.hostname), int(parts.port or 80))
         self._mode: Mode = "open"
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._busy: set[asyncio.Task[None]] = set()
         self.address = ""
 
@@ -36,6 +38,10 @@ class Door:
     def set(self, mode: Mode) -> None:
         """From now on, for connections that exist too."""
         self._mode = mode
+        if mode == "hang":
+            self._flowing.clear()
+        else:
+            self._flowing.set()
         if mode != "hang":
             self._end_all()
 
@@ -67,8 +73,7 @@ class Door:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(1 << 16):
-            while self._mode == "hang":
-                await asyncio.sleep(0.05)
+            await self._flowing.wait()
             sink.write(data)
             await sink.drain()
         sink.close()

@@ -10,10 +10,10 @@ import pytest_asyncio
 
 from strategyrollout.api.scalars import parse_duration
 from tests.cluster.cluster import Cluster
-from tests.conformance.conftest import MakeDesk
+from tests.conformance.conftest import MakeDesk, side_by_side
 from tests.conformance.desk import Desk, now
-from tests.conformance.manifests import gate, steps
-from tests.conformance.sources import Door
+from tests.conformance.manifests import Object, gate, steps
+from tests.conformance.sources import Door, Mode
 
 pytestmark = pytest.mark.cluster
 
@@ -90,8 +90,11 @@ async def test_case_12_an_observing_gate_is_recorded_and_never_acts(desk: Desk) 
     assert not any(t.record.revert for t in desk.tables)
 
 
-@pytest.mark.parametrize("action", ["Hold", "Revert", "Continue"])
-async def test_case_13_an_empty_answer_has_the_declared_consequence_and_is_shown(desk: Desk, action: str) -> None:
+async def test_case_13_an_empty_answer_has_the_declared_consequence_and_is_shown(desks: MakeDesk) -> None:
+    await side_by_side(desks, {action: action for action in ("Hold", "Revert", "Continue")}, _empty)
+
+
+async def _empty(desk: Desk, action: str) -> None:
     gates = [gate(noData={"action": action, "after": "2s"})]
     await desk.promoted("1.0.0", gates=gates)
     await desk.apply("2.0.0", gates=gates, method=HELD_AT_TEN)
@@ -111,8 +114,11 @@ async def test_case_13_an_empty_answer_has_the_declared_consequence_and_is_shown
         await desk.reaches("Promoted", version="2.0.0", seconds=15)
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
-async def test_case_14_what_is_no_number_is_no_data(desk: Desk, value: str) -> None:
+async def test_case_14_what_is_no_number_is_no_data(desks: MakeDesk) -> None:
+    await side_by_side(desks, {value: value for value in ("NaN", "+Inf", "-Inf")}, _no_number)
+
+
+async def _no_number(desk: Desk, value: str) -> None:
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=HELD_AT_TEN)
     await desk.judged("Pass")
@@ -135,17 +141,28 @@ async def test_case_15_a_stale_sample_is_no_data(desk: Desk) -> None:
     await desk.stays(2, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
 
 
-@pytest.mark.parametrize(
-    ("action", "fault", "after"), [("Hold", "hang", "1s"), ("Revert", "refuse", "2s"), ("Continue", "hang", "3s")]
-)
-async def test_case_16_the_policy_for_being_blind_applies_on_time(
-    desk: Desk, door: Door, action: str, fault: str, after: str
-) -> None:
-    spec = {"gates": [gate(address=door.address)], "onBlind": {"action": action, "after": after}}
+BLIND: dict[str, tuple[Mode, str]] = {
+    "Hold": ("hang", "1s"),
+    "Revert": ("refuse", "2s"),
+    "Continue": ("hang", "3s"),
+}
+
+
+async def test_case_16_the_policy_for_being_blind_applies_on_time(desks: MakeDesk, cluster: Cluster) -> None:
+    async def blind(desk: Desk, action: str) -> None:
+        async with Door(cluster.prometheus_url).listening() as door:
+            await _blind(desk, door, action)
+
+    await side_by_side(desks, {action: action for action in BLIND}, blind)
+
+
+async def _blind(desk: Desk, door: Door, action: str) -> None:
+    fault, after = BLIND[action]
+    spec: Object = {"gates": [gate(address=door.address)], "onBlind": {"action": action, "after": after}}
     await desk.promoted("1.0.0", **spec)
     await desk.apply("2.0.0", method=HELD_AT_TEN, **spec)
     await desk.judged("Pass")
-    door.set("hang" if fault == "hang" else "refuse")
+    door.set(fault)
     began, due = now(), parse_duration(after)
     if action == "Hold":
         await desk.reaches("Blind", seconds=6)

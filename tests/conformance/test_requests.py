@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ PARK = steps(("10%", "1h"))
 QUICK = steps(("10%", "500ms"), ("50%", "500ms"))
 
 
-async def _reverted(desk: Desk, **spec: object) -> None:
+async def _reverted(desk: Desk, **spec: Any) -> None:
     """2.0.0 was stopped at 10 % by its gate; 1.0.0 serves."""
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=PARK, **spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from strategyrollout.api.meta import LABEL_REVISION
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.cluster
 PARK = steps(("10%", "1h"))
 
 
-def behind_a_service(name: str, preview: str = "0s", **spec: object) -> Object:
+def behind_a_service(name: str, preview: str = "0s", **spec: Any) -> Object:
     """Blue/green of one Service."""
     traffic = {"service": {"name": f"{name}-orders"}, "drain": "100ms"}
     return {"method": blue_green(preview), "traffic": traffic, **spec}
@@ -65,7 +67,7 @@ async def test_case_20_a_gate_that_fails_after_the_switch_brings_the_version_bef
 @pytest.mark.parametrize("provider", ["service", "haproxy"])
 async def test_case_21_traffic_leaves_a_crash_looping_version_at_once(desks: MakeDesk, provider: str) -> None:
     desk = await desks(flips=provider == "service")
-    spec = behind_a_service(desk.name) if provider == "service" else {"method": PARK}
+    spec: Object = behind_a_service(desk.name) if provider == "service" else {"method": PARK}
     spec["gates"] = []
     await desk.promoted("1.0.0", **spec)
     await desk.apply("2.0.0", bake={"duration": "1h"}, **spec)
@@ -88,7 +90,7 @@ def _ready(desk: Desk, version: str) -> int:
 
 @pytest.mark.parametrize("policy", ["MoveIfAnyReady", "Freeze"])
 async def test_case_22_a_partly_unready_stable_takes_traffic_back_as_declared(desk: Desk, policy: str) -> None:
-    spec = {"replicas": 2, "onRevert": {"unready": policy}}
+    spec: Object = {"replicas": 2, "onRevert": {"unready": policy}}
     await desk.promoted("1.0.0", **spec)
     await desk.apply("2.0.0", method=PARK, **spec)
     await desk.reaches("Holding", weight="10%")
