@@ -66,7 +66,7 @@ class Situation:
 
 def situation(view: View) -> Situation:
     """The first rule that has something to say."""
-    for rule in (_going_back, _problem, _blind, _on_trial, _taken_back, _idle):
+    for rule in (_going_back, _taken_back, _problem, _blind, _on_trial, _idle):
         told = rule(view)
         if told is not None:
             return told
@@ -121,7 +121,7 @@ def _problem(view: View) -> Situation | None:
         return None
     first = world.problems[0]
     more = f" (and {len(world.problems) - 1} more)" if len(world.problems) > 1 else ""
-    where = f"{first.path}: " if first.path else ""
+    where = f"{first.path}: " if first.path and not first.message.startswith(first.path) else ""
     return Situation(Reason(first.reason), "Stopped", f"{where}{first.message}{more}")
 
 
