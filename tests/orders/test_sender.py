@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -14,43 +10,21 @@ import pytest
 import pytest_asyncio
 
 from tests.orders.sender import OrderSender, Slow
+from tests.strategy.process import REVISION, Running, running
 
-PROGRAM = Path(__file__).parents[1] / "strategy" / "program.py"
 ACCOUNTS = [f"ACC-{number}" for number in range(20)]
-_addresses = itertools.count(2)
-
-
-class Running:
-    """A strategy on an address of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, address: str, log: Path) -> None:
-        self.process = process
-        self.router = (address, 8080)
-        self._log = log
-
-    def lines(self) -> list[dict[str, object]]:
-        """Its log of orders."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
 
 
 @pytest_asyncio.fixture
 async def strategy(tmp_path: Path) -> AsyncIterator[Running]:
-    address, log = f"127.7.{os.getpid() % 250 + 1}.{next(_addresses)}", tmp_path / "orders.jsonl"
-    environment = {"POD_IP": address, "ORDER_LOG": str(log), "REVISION": "0123456789", "VERSION": "1.0.0"}
-    command = [sys.executable, "-I", "-S", str(PROGRAM)]
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    await asyncio.wait_for(process.stdout.readline(), 10)
-    yield Running(process, address, log)
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
+    async with running(tmp_path) as started:
+        yield started
 
 
 async def test_every_account_gets_an_answer_and_a_line_in_the_log(strategy: Running) -> None:
     async with OrderSender(ACCOUNTS, routers=[strategy.router]) as sender:
         answers = await sender.ask_everyone()
-    assert answers == dict.fromkeys(ACCOUNTS, "0123456789")
+    assert answers == dict.fromkeys(ACCOUNTS, REVISION)
     assert sorted(str(line["account"]) for line in strategy.lines()) == sorted(ACCOUNTS)
 
 
@@ -107,17 +81,3 @@ async def test_an_order_is_judged_by_its_answer(answers: list[bytes], expected: 
     async with server, OrderSender(ACCOUNTS, routers=[server.sockets[0].getsockname()[:2]], timeout=2) as sender:
         order = await sender.send(ACCOUNTS[0])
     assert (order.status, order.lost, order.gave_up, len(order.refusals)) == expected
-
-
-async def test_a_strategy_misbehaves_from_the_moment_it_is_told(strategy: Running) -> None:
-    async with OrderSender(ACCOUNTS, routers=[strategy.router]) as sender:
-        await sender.ask_everyone()
-        assert set(sender.report().by_outcome) <= {"accepted", "filled"}
-        reader, writer = await asyncio.open_connection(*strategy.router)
-        body = json.dumps({"kind": "rejects"})
-        writer.write(f"POST /misbehave HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-        assert b" 200 OK" in await reader.readline()
-        writer.close()
-        for _ in range(3):
-            await sender.ask_everyone()
-    assert sender.report().by_outcome["rejected"] > 10
