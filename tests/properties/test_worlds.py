@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategyrollout.api.conditions import Reason
@@ -14,6 +14,9 @@ from tests.properties.micro_steps import Step, play, steps
 from tests.properties.world import World
 
 PLACES = ("fresh", "gated", "promoted", "starting", "holding", "manual", "preview", "baking", "promoted twice")
+
+
+OF_ROUTERS = {"send", "apply", "ack", "watch", "cut", "pause", "kill", "prove_dead", "leave", "join"}
 
 
 @cache
@@ -78,6 +81,7 @@ def test_no_history_breaks_a_rule(where: str, history: list[Step]) -> None:
     world.history.assert_clean()
 
 
+@settings(max_examples=settings.default.max_examples // 3 if settings.default else 50)  # each lives through a rollout
 @given(st.sampled_from(PLACES), st.lists(steps(losses=True), min_size=10, max_size=40))
 def test_every_world_that_is_well_again_gets_where_it_should(where: str, history: list[Step]) -> None:
     world = place(where)
@@ -108,6 +112,17 @@ def test_loss_and_restoration_of_the_table_break_nothing_that_can_be_kept(where:
     world = place(where)
     for step in history:
         play(world, step)
+    world.history.assert_clean()
+
+
+@given(st.lists(steps(), min_size=30, max_size=90))
+def test_a_provider_without_acknowledgements_keeps_every_rule_it_does_not_declare_away(history: list[Step]) -> None:
+    world = World.new(raw=blue_green(preview="30s", traffic={"service": {"name": "m"}, "drain": "1s"}))
+    world.routers, world.history.flips = [], True
+    world.until("Promoted")
+    for step in history:
+        if step.name not in OF_ROUTERS:
+            play(world, step)
     world.history.assert_clean()
 
 
