@@ -12,7 +12,7 @@ from decimal import Decimal
 from strategyrollout.api.assignment import Attempt, Cause
 from strategyrollout.api.gates import When
 from strategyrollout.api.scalars import format_duration
-from strategyrollout.core.gates import Gate, Judgement, judge, no_data_since
+from strategyrollout.core.gates import Gate, Judgement, judge, no_data_since, outside
 from strategyrollout.core.observed import GateReading, Observed
 from strategyrollout.core.recipe import Step
 
@@ -129,7 +129,7 @@ def breach_cause(health: Health, world: Observed, share: str) -> Cause | None:
         j = worst.judgement
         return Cause(
             kind="GateBreached",
-            message=f"{worst.gate.name} {_number(j.value)} {j.limit} at {share}",
+            message=f"{worst.gate.name} {_rounded(worst.gate, j.value)} {j.limit} at {share}",
             gate=worst.gate.name,
             value=_number(j.value),
             limit=j.limit,
@@ -137,6 +137,14 @@ def breach_cause(health: Health, world: Observed, share: str) -> Cause | None:
             at=world.now,
         )
     return _silence_cause(health, world)
+
+
+def _rounded(gate: Gate, value: Decimal | None) -> str:
+    """Four digits are enough for a sentence, unless they would no longer show that the limit is broken."""
+    if value is None or not value.is_finite():
+        return _number(value)
+    few = format(value, ".4g") if Decimal("0.0001") <= abs(value) < 1000 else format(value, ".1f")
+    return few if len(few) < len(str(value)) and outside(gate, Decimal(few)) else _number(value)
 
 
 def _number(value: Decimal | None) -> str:
