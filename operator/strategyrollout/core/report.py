@@ -117,12 +117,13 @@ def _conditions(view: View, told: Situation) -> list[Condition]:
 
 def _condition(view: View, kind: ConditionType, holds: bool | None, reason: Reason, message: str) -> Condition:
     value: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
-    before = next((c for c in view.world.status.conditions if c.type == kind.value), None)
+    name = kind.value  # once: reading it off an enum is slow, and this runs thousands of times a minute
+    before = next((c for c in view.world.status.conditions if c.type == name), None)
     since = (
         before.last_transition_time if before is not None and before.status == value else format_time(view.world.now)
     )
     return Condition(
-        type=kind.value,
+        type=name,
         status=value,
         reason=reason.value,
         message=message[:_LONGEST_MESSAGE],
