@@ -193,6 +193,9 @@ class Rollouts:
         hands, world = self._hands, seen.world
         if world.spec is None or world.stored is None:
             return
+        if not hands.assignments.is_newest(key, world.stored):
+            self._queue.add(key)  # children are under no swap: never scale by a table that is no longer the stored one
+            return
         owner = Owner(key.namespace, key.name, world.uid)
         routes = providers.objects(owner, world.spec.traffic, world.stored.spec)
         results = await asyncio.gather(

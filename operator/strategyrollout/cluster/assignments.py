@@ -71,6 +71,11 @@ class Assignments:
         self._trusted.add(key)
         return Stored(spec, body["metadata"]["resourceVersion"], self._freeze_seen(key, spec))
 
+    def is_newest(self, key: Key, stored: Stored) -> bool:
+        """Whether nothing newer has been seen than what a pass was decided from; one that slept must not scale."""
+        known = self._cache.get(ASSIGNMENTS, key.namespace, key.name)
+        return known is not None and known["metadata"]["resourceVersion"] == stored.resource_version
+
     def distrust(self, key: Key) -> None:
         """The next read asks the API server."""
         self._trusted.discard(key)
