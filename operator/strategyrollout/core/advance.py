@@ -10,7 +10,7 @@ from strategyrollout.api.assignment import AssignmentSpec, Attempt, Cause, Recor
 from strategyrollout.api.meta import BUCKETS, NOBODY
 from strategyrollout.api.scalars import format_duration, format_percent
 from strategyrollout.core.buckets import is_frozen, weight
-from strategyrollout.core.health import Health, advance_blockers
+from strategyrollout.core.health import Health, advance_blockers, is_unheard
 from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, raised, thawed, written
 from strategyrollout.core.observed import Observed, Stored
 from strategyrollout.core.quarantine import is_blocked
@@ -207,7 +207,8 @@ def continued(world: Observed, stored: Stored, trial: Trial, health: Health) -> 
     against = _against(world, stored, trial, health, state)
     if against:
         return withdrawn(world, stored, trial.attempt, against), state
-    return (_granted(world, stored, trial) if state.complete else None), state
+    unheard = any(is_unheard(judged, world) for judged in advance_blockers(health, world))
+    return (_granted(world, stored, trial) if state.complete and not unheard else None), state
 
 
 def _against(world: Observed, stored: Stored, trial: Trial, health: Health, state: Barrier) -> str:
@@ -221,7 +222,8 @@ def _against(world: Observed, stored: Stored, trial: Trial, health: Health, stat
         return "the candidate lost its ready pods before it was granted anything"
     for blocking in advance_blockers(health, world):
         # Its silence counts from this step on, so it cannot be old enough yet; it was when the step was left.
-        if blocking.judgement.verdict != "NoData" or blocking.gate.no_data != "Continue":
+        declared = blocking.judgement.verdict == "NoData" and blocking.gate.no_data == "Continue"
+        if not declared and not is_unheard(blocking, world):
             return f"{blocking.gate.name} {blocking.judgement.verdict}: {blocking.judgement.message}"
     frozen_at = stored.spec.record.frozen_at or world.now
     if state.stopped_at is None and world.now >= frozen_at + world.spec.traffic.ack_timeout:

@@ -17,6 +17,7 @@ from strategyrollout.core.observed import GateReading, Observed
 from strategyrollout.core.recipe import Step
 
 _LONGEST_NUMBER = 32
+FIRST_ANSWER_MS = 2_000
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,12 @@ def advance_blockers(health: Health, world: Observed) -> tuple[Judged, ...]:
         return blind or (g.gate.no_data == "Continue" and silent)
 
     return tuple(g for g in health.gates if g.gate.name in health.needed and not allows(g))
+
+
+def is_unheard(judged: Judged, world: Observed) -> bool:
+    """Whether this process is too young to have had any answer of the gate: no reason to go on, and none to give up."""
+    unasked = judged.judgement.verdict == "NoData" and judged.judgement.at is None
+    return unasked and world.now - world.watching_since < FIRST_ANSWER_MS
 
 
 def breach_cause(health: Health, world: Observed, share: str) -> Cause | None:
