@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from strategyrollout.api.meta import ANNOTATION_ACKED, ANNOTATION_CONSUMER, CONSUMER_CLOSED
+from strategyrollout.api.meta import ANNOTATION_ACKED
 from tests.cluster.cluster import Cluster
 from tests.cluster.faults import Orphan
 from tests.cluster.processes import until
@@ -93,8 +93,7 @@ class Lost:
         else:
             assert self.orphan is not None
             await self.end()
-            words = f"{ANNOTATION_CONSUMER}={CONSUMER_CLOSED}"
-            await self.desk.cluster.kubectl("annotate", "lease", self.uid, "-n", namespace, "--overwrite", words)
+            await self.desk.cluster.kubectl("delete", "lease", self.uid, "-n", namespace)
 
     async def end(self) -> None:
         """The orphan's processes end at last."""
