@@ -45,6 +45,7 @@ class Desk:
         self.history = History(flips=flips)
         self.statuses: list[tuple[int, Object]] = []
         self.hashes: dict[str, str] = {}
+        self.exists = False
         self._rollout: Object = {}
         self._generation = 0
         self._wanted = ""
@@ -83,7 +84,8 @@ class Desk:
             self.history.record_table(now(), AssignmentSpec.model_validate(item["spec"]))
 
     def _status(self, kind: str, item: Object) -> None:
-        if kind != "DELETED":
+        self.exists = kind != "DELETED"
+        if self.exists:
             self._rollout = item
             self.statuses.append((now(), item.get("status") or {}))
 
@@ -172,12 +174,13 @@ class Desk:
     async def routers(self) -> list[Object]:
         """Living routers."""
         selector = f"labelSelector={LABEL_ROLLOUT}%3D{self.name},{LABEL_ROLE}%3Drouter"
-        return list((await self.api.get(f"/api/v1/namespaces/{self.namespace}/pods?{selector}"))["items"])
+        listed = await self.api.get(f"/api/v1/namespaces/{self.namespace}/pods?{selector}")
+        return [p for p in listed["items"] if not p["metadata"].get("deletionTimestamp") and _ip(p)]
 
     async def served(self) -> dict[str, int]:
         """An order for every account through every router: version, or status of a refusal, -> how many."""
         found: dict[str, int] = {}
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
             for pod in await self.routers():
                 for account in ACCOUNTS:
                     word = await _order(session, _ip(pod), account)
@@ -303,7 +306,7 @@ async def _order(session: aiohttp.ClientSession, address: str, account: str) -> 
         async with session.post(url, data="{}", headers=headers) as answer:
             text = await answer.text()
             return text if answer.status == 200 else str(answer.status)
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return type(error).__name__
 
 

@@ -99,3 +99,12 @@ async def test_case_08_a_deadline_reverts_only_where_it_was_asked_to(desks: Make
         await desk.stays(1, state, lambda desk=desk, state=state: desk.status["state"] == state)  # type: ignore[misc]
         assert len(desk.attempts("2.0.0")) == 1
         assert desk.weight("1.0.0") == 10_000
+
+
+async def test_a_rollout_deleted_and_applied_again_at_once_begins_anew(desk: Desk) -> None:
+    await desk.promoted("1.0.0", gates=[])
+    await desk.api.delete(desk.path())
+    await desk.until("it is gone", lambda: not desk.exists)
+    desk.statuses.clear()
+    await desk.apply("1.0.0", gates=[])
+    await desk.reaches("Promoted", version="1.0.0", seconds=60)
