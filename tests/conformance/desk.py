@@ -24,9 +24,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
 from tests.conformance.api_client import OURS, Api
 from tests.conformance.manifests import Object, add_image, rollout, template
+from tests.conformance.orders import ACCOUNTS, order
 from tests.history.history import History
-
-ACCOUNTS = [f"ACC-{number:04}" for number in range(60)]
 
 
 def now() -> int:
@@ -183,7 +182,7 @@ class Desk:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
             for pod in await self.routers():
                 for account in ACCOUNTS:
-                    word = await _order(session, _ip(pod), account)
+                    word = await order(session, _ip(pod), account)
                     found[word] = found.get(word, 0) + 1
         return found
 
@@ -298,16 +297,6 @@ class Desk:
                 lines.append((at, word))
             before = word
         return [f"{at % 1_000_000 / 1000:8.3f} {line}" for at, line in sorted(lines)[-40:]]
-
-
-async def _order(session: aiohttp.ClientSession, address: str, account: str) -> str:
-    try:
-        url, headers = f"http://{address}:8080/orders", {"X-Account-Id": account}
-        async with session.post(url, data="{}", headers=headers) as answer:
-            text = await answer.text()
-            return text if answer.status == 200 else str(answer.status)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return type(error).__name__
 
 
 def _ip(pod: Object) -> str:
