@@ -79,6 +79,7 @@ class History:
         return [
             *tables.broken(facts),
             *orders.one_revision_per_unit(self.versions, self.orders, flips=self.flips),
+            *orders.only_the_owner_serves(self.versions, self.orders, flips=self.flips),
             *orders.stopped_means_stopped(self.versions, self.orders, self.tolerance),
             *orders.serving_sides_keep_their_pods(self.versions, self.replicas),
         ]

@@ -58,6 +58,20 @@ def one_revision_per_unit(versions: list[Version], orders: list[Order], *, flips
                 latest = order
 
 
+def only_the_owner_serves(versions: list[Version], orders: Iterable[Order], *, flips: bool) -> Iterator[Violation]:
+    """Once a bucket is granted nobody but its owner begins anything for it: needs no two orders at the same time."""
+    if flips:
+        return
+    excused = _excused(versions)
+    for order in orders:
+        held = [(v, v.at_bucket(order.bucket)) for v in _held(versions, order.started_at)]
+        wrong = [v for v, r in held if r and r.next is None and r.owner != order.revision and v.spec.drain > 0]
+        told = order.accepted and len(wrong) == len(held) > 0
+        if told and not any(a <= order.started_at <= b for a, b in excused):
+            words = f"{order.unit} is served by {order.revision}, which does not own bucket {order.bucket}"
+            yield Violation("only-the-owner-serves", words, (order, wrong[-1]))
+
+
 def stopped_means_stopped(versions: list[Version], orders: Iterable[Order], tolerance: int) -> Iterator[Violation]:
     """After the moment a revert is reported as stopped, its revision accepts nothing until it is granted anew."""
     silences: dict[tuple[str, int], tuple[int, Version]] = {}

@@ -186,12 +186,16 @@ def _jump(told: History) -> None:
 
 
 def _two_at_once(told: History) -> None:
-    told.record_order("acme", 7, V1, T + 350, T + 360)
+    told.record_order("acme", 7, V1, T + 250, T + 320)
 
 
 def _two_at_once_with_one_that_never_ends(told: History) -> None:
     told.record_order("zeta", 7, V2, T + 400, None)
     told.record_order("zeta", 7, V1, T + 1_400, T + 1_401)
+
+
+def _served_by_whom_it_was_taken_from(told: History) -> None:
+    told.record_order("zeta", 7, V1, T + 400, T + 401)
 
 
 def _served_after_stopped(told: History) -> None:
@@ -219,6 +223,7 @@ BROKEN: list[tuple[Callable[[History], None], str]] = [
     (_jump, "no-jump"),
     (_two_at_once, "one-revision-per-unit"),
     (_two_at_once_with_one_that_never_ends, "one-revision-per-unit"),
+    (_served_by_whom_it_was_taken_from, "only-the-owner-serves"),
     (_served_after_stopped, "stopped-means-stopped"),
     (_scaled_while_serving, "scaled-while-serving"),
 ]
