@@ -30,7 +30,8 @@ from tests.router.image import add_router_image
 from tests.strategy.image import add_image, pod_template
 
 Object = dict[str, Any]
-_ROUTERS, _GATE_MS, _SCRAPE, _SAMPLES, _LONGEST = 2, 100, "100ms", 320, 420.0
+# Scrapes at another pace than queries, so that the wait for the next query is any part of the interval.
+_ROUTERS, _GATE_MS, _SCRAPE, _SAMPLES, _LONGEST = 2, 100, "90ms", 320, 420.0
 _TARGET = 0.1
 _NAMESPACE, _NAME = "desk", "momentum"
 

@@ -20,7 +20,7 @@ from strategyrollout.core.observed import Problem
 from strategyrollout.ports import Unavailable
 
 UNWATCHED_AGE = 300.0
-"""After so many seconds an object of a kind that nobody watches is applied again."""
+"""After so many seconds an object of a kind that nobody watches is looked at again."""
 
 _WATCHED: dict[tuple[str, str], Kind] = {(kind.api_version, kind.plural): kind for kind in WATCHED}
 _REPLACED = {"Deployment", "StatefulSet", "Service"}
@@ -101,6 +101,9 @@ class Ensurer:
         if live is not None:
             if not _belongs(live, owner):
                 return _foreign(owner, desired, live)
+            if _watched(desired) is None and _as_wanted(live, desired):  # the look that is due now and then
+                self._remember(owner, path, desired, live)
+                return None
             # The UID keeps the apply from making a new object, or changing another, should this one be gone.
             body = {**desired, "metadata": {**desired["metadata"], "uid": uid_of(live)}}
             if desired["kind"] == "Service":  # who gets traffic: only over the very state that was looked at
