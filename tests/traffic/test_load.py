@@ -15,7 +15,7 @@ from tests.traffic.load import Answer, Shape, running
 pytestmark = pytest.mark.cluster
 
 ROUNDS = 20
-DRAIN, SLOWEST = 400, 250
+DRAIN, SLOWEST = 500, 250
 # A table is known to the watch before the last router enforces the next one, by this much at most (ms).
 LATE = 1_000
 
