@@ -108,10 +108,10 @@ async def _empty(desk: Desk, action: str) -> None:
         await desk.signal("2.0.0", "rejects", "0")
         await desk.reaches("Promoted", version="2.0.0")
     elif action == "Revert":
-        await desk.reaches("Reverted", seconds=8)
+        await desk.reaches("Reverted", seconds=20)
         assert desk.table.cause.kind == "NoData"
     else:
-        await desk.reaches("Promoted", version="2.0.0", seconds=15)
+        await desk.reaches("Promoted", version="2.0.0", seconds=40)
 
 
 async def test_case_14_what_is_no_number_is_no_data(desks: MakeDesk) -> None:
