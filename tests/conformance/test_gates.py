@@ -17,7 +17,7 @@ from tests.conformance.sources import Door, Mode
 
 pytestmark = pytest.mark.cluster
 
-HELD_AT_TEN = steps(("10%", "6s"), ("50%", "500ms"))  # long enough to be judged before it is told to go wrong
+HELD_AT_TEN = steps(("10%", "8s"), ("50%", "500ms"))  # long enough to be judged before it is told to go wrong
 LONG_AT_TEN = steps(("10%", "1h"))
 
 
@@ -95,9 +95,10 @@ async def test_case_13_an_empty_answer_has_the_declared_consequence_and_is_shown
 
 
 async def _empty(desk: Desk, action: str) -> None:
-    gates = [gate(noData={"action": action, "after": "2s"})]
+    # A revert must not come before Prometheus has found the new pod, which takes it up to five seconds.
+    gates = [gate(noData={"action": action, "after": "9s" if action == "Revert" else "2s"})]
     await desk.promoted("1.0.0", gates=gates)
-    await desk.apply("2.0.0", gates=gates, method=HELD_AT_TEN)
+    await desk.apply("2.0.0", gates=gates, method=LONG_AT_TEN if action == "Revert" else HELD_AT_TEN)
     await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "absent")
     await desk.judged("NoData")
@@ -189,7 +190,7 @@ async def test_case_16_no_step_advances_while_prometheus_hangs(desks: MakeDesk, 
     await desk.judged("Pass")
     cluster.freeze_prometheus()
     try:
-        await desk.stays(8, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
+        await desk.stays(10, "it stays at 10 %", lambda: desk.weight("2.0.0") == 1_000)
         await desk.rollback("blind")
         await desk.until("a rollback needs no Prometheus", lambda: desk.weight("1.0.0") == 10_000, 5)
     finally:
