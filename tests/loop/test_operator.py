@@ -257,7 +257,7 @@ async def test_a_template_deleted_in_mid_attempt_changes_nothing(operator: Opera
     await desk.cluster.kubectl("delete", "gatetemplate", "loss", "-n", desk.namespace)
     await operator.kill()
     await operator.start()
-    status = await desk.reaches("momentum", "InvalidGate", "1.0.0")  # what it asks for now has no template
+    status = await desk.reaches("momentum", "Reverted", "1.0.0")
     assert "loss 1 > 0.5" in status["lastRevert"]["message"]
 
 
