@@ -133,6 +133,7 @@ async def test_case_40_killed_at_every_write_a_rollout_ends_as_if_nothing_had_be
 async def test_case_40_killed_at_every_write_a_revert_ends_as_if_nothing_had_been(victim: Victim, desk: Desk) -> None:
     await desk.promoted("1.0.0", **SPEC)
     await desk.apply("2.0.0", method=steps(("10%", "1h")))
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
 
     async def revert() -> None:
@@ -151,6 +152,7 @@ async def test_case_40_killed_after_the_first_write_of_a_revert_the_candidate_st
 ) -> None:
     await desk.promoted("1.0.0", **SPEC)
     await desk.apply("2.0.0", method=steps(("10%", "1h")))
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     victim.choose = lambda write, when: (
         when == "after" and write.of_assignment and "revert" in write.body["spec"]["record"]

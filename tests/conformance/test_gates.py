@@ -100,6 +100,7 @@ async def _empty(desk: Desk, action: str) -> None:
     gates = [gate(noData={"action": action, "after": "9s" if action == "Revert" else "2s"})]
     await desk.promoted("1.0.0", gates=gates)
     await desk.apply("2.0.0", gates=gates, method=LONG_AT_TEN if action == "Revert" else HELD_AT_TEN)
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "absent")
     await desk.judged("NoData")
@@ -123,6 +124,7 @@ async def test_case_14_what_is_no_number_is_no_data(desks: MakeDesk) -> None:
 async def _no_number(desk: Desk, value: str) -> None:
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=HELD_AT_TEN)
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", value)
     await desk.judged("NoData")
@@ -136,6 +138,7 @@ async def test_case_15_a_stale_sample_is_no_data(desk: Desk) -> None:
     gates = [gate(maxAge="1s")]
     await desk.promoted("1.0.0", gates=gates)
     await desk.apply("2.0.0", gates=gates, method=HELD_AT_TEN)
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     await desk.command("2.0.0", "/stamp")
     await desk.judged("NoData")
@@ -163,6 +166,7 @@ async def _blind(desk: Desk, door: Door, action: str) -> None:
     spec: Object = {"gates": [gate(address=door.address)], "onBlind": {"action": action, "after": after}}
     await desk.promoted("1.0.0", **spec)
     await desk.apply("2.0.0", method=HELD_AT_TEN, **spec)
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     door.set(fault)
     began, due = now(), parse_duration(after)
@@ -192,6 +196,7 @@ async def test_case_16_no_step_advances_while_prometheus_hangs(desks: MakeDesk, 
     desk = await desks()
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=HELD_AT_TEN)
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     cluster.freeze_prometheus()
     try:

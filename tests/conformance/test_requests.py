@@ -23,6 +23,7 @@ async def _reverted(desk: Desk, **spec: Any) -> None:
     """2.0.0 was stopped at 10 % by its gate; 1.0.0 serves."""
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=PARK, **spec)
+    await desk.reaches("Holding", weight="10%")
     await desk.judged("Pass")
     await desk.signal("2.0.0", "rejects", "0.9")
     await desk.reaches("Reverted")
