@@ -221,12 +221,14 @@ def _taken_back(view: View) -> Situation | None:
 def _idle(view: View) -> Situation | None:
     world = view.world
     record = world.stored.spec.record if world.stored else None
-    if record is None or world.spec is None or world.target is None:
+    if record is None or world.spec is None:
         return None
+    serving = f"serving {view.version(record.stable)}" if record.stable else "nothing serves yet"
+    if world.target is None:
+        return Situation(Reason.SETTLING, "Moving", f"{world.spec.version} is being examined, {serving}")
     version = world.target.version
     if world.target.hash == record.stable:
         return Situation(Reason.PROMOTED, "Steady", f"{version} serves everything")
-    serving = f"serving {view.version(record.stable)}" if record.stable else "nothing serves yet"
     if world.spec.rollback is not None:
         return Situation(Reason.PINNED, "Stopped", f"spec.rollback is set: {version} does not start, {serving}")
     blocked = is_blocked(world, record)
