@@ -121,8 +121,8 @@ def overlaps(orders: list[Order]) -> list[tuple[Order, Order]]:
 async def test_twenty_moves_under_load_lose_no_order_and_never_serve_a_unit_twice(
     router: Router, api: FakeApi, stable: Strategy, candidate: Strategy
 ) -> None:
-    drain = 0.1
-    api.put_assignment(assignment(1, *ALL_STABLE, drain="100ms"))
+    drain = 0.3  # ten times an order, so that a busy machine is not taken for one that lasts too long
+    api.put_assignment(assignment(1, *ALL_STABLE, drain="300ms"))
     await router.acked(1)
     stop, replies = asyncio.Event(), list[tuple[str, int]]()
     clients = [asyncio.create_task(load(router, stop, replies, unit)) for unit in (*MOVING[:12], *STAYING[:12])]
@@ -130,12 +130,12 @@ async def test_twenty_moves_under_load_lose_no_order_and_never_serve_a_unit_twic
     for epoch in range(2, 42, 2):
         was, to = next(sides)
         api.put_assignment(
-            assignment(epoch, span(0, 4999, was, to=to, token=epoch), span(5000, 9999, STABLE), drain="100ms")
+            assignment(epoch, span(0, 4999, was, to=to, token=epoch), span(5000, 9999, STABLE), drain="300ms")
         )
         await router.acked(epoch)
         await asyncio.sleep(drain)
         api.put_assignment(
-            assignment(epoch + 1, span(0, 4999, to, token=epoch + 1), span(5000, 9999, STABLE), drain="100ms")
+            assignment(epoch + 1, span(0, 4999, to, token=epoch + 1), span(5000, 9999, STABLE), drain="300ms")
         )
         await router.acked(epoch + 1)
         await asyncio.sleep(0.08)
