@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 _TROUBLE_AGAIN = 15.0
 _PODS_AGAIN = 5.0
-_UNDER_WAY = 2.0
+_UNDER_WAY = 5.0
 _POSTPONED = 10.0
 
 
@@ -71,7 +71,7 @@ class Reverts:
                 self._resume(waiting)
 
     def postpone(self, key: Key) -> bool:
-        """Whether the report about this rollout should wait. A revert that lasts counts for two seconds only, and no
+        """Whether the report about this rollout should wait. A revert that lasts counts for five seconds only, and no
         report waits for longer than ten."""
         if not self._busy() or monotonic() - self._postponed.setdefault(key, monotonic()) > _POSTPONED:
             self._postponed.pop(key, None)

@@ -107,6 +107,9 @@ class Api:
         self._timeout = timeout
         self._agent = user_agent or "strategyrollout"
         self._session: aiohttp.ClientSession | None = None
+        # First come, first served, before the clock runs: waiting for a connection in aiohttp's pool is neither fair
+        # nor told from waiting for an answer.
+        self._slots = asyncio.Semaphore(CONNECTIONS)
         self._tls = access.tls()
         self._token = access.token
         self._token_at = monotonic()
@@ -182,7 +185,7 @@ class Api:
         verb, resource = verb or method, _resource_of(path)
         status = "error"
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._slots, asyncio.timeout(self._timeout):
                 code, raw = await self._send(method, path, query, body, content=content, accept=accept)
             status = str(code)
         except TimeoutError as error:
