@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 _TROUBLE_AGAIN = 15.0
 _PODS_AGAIN = 5.0
 _UNDER_WAY = 5.0
+_FEW = 8
 _POSTPONED = 10.0
 
 
@@ -53,8 +54,8 @@ class Hands:
 
 
 class Reverts:
-    """Which reverts are under way: while there are any, nothing is reported, because each report takes from the API
-    server what the next revert needs. `resume` is called for the postponed when the last one is over."""
+    """Which reverts are under way: while there are many, nothing is reported, because each report takes from the API
+    server what the next revert needs. `resume` is called for the postponed when only a few are left."""
 
     def __init__(self, resume: Callable[[Key], None]) -> None:
         self._resume = resume
@@ -87,9 +88,9 @@ class Reverts:
         while self._since:
             key, since = next(iter(self._since.items()))
             if monotonic() - since < _UNDER_WAY:
-                return True
+                break
             del self._since[key]
-        return False
+        return len(self._since) > _FEW
 
 
 class Rollouts:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
+from strategyrollout.api.assignment import AssignmentSpec
 from tests.api.install import install_crds
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
+from tests.conformance.api_client import Api
+from tests.history.history import History
 from tests.operator_process import Operator
 
 Body = dict[str, Any]
@@ -87,10 +91,31 @@ class Desk:
         return found
 
 
-@pytest.fixture
-def desk(prepared: Cluster, namespace: str) -> Desk:
-    """The namespace of this test."""
-    return Desk(prepared, namespace)
+@pytest_asyncio.fixture
+async def desk(prepared: Cluster, namespace: str) -> AsyncIterator[Desk]:
+    """The namespace of this test. Whatever the test is about, no rule may have been broken in any of its tables."""
+    api, histories = Api(prepared), dict[str, History]()
+    task = asyncio.create_task(_record(api, namespace, histories))
+    try:
+        yield Desk(prepared, namespace)
+        assert not task.done(), "the record of the API has gaps"
+        for history in histories.values():
+            history.assert_clean()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await api.close()
+
+
+async def _record(api: Api, namespace: str, histories: dict[str, History]) -> None:
+    """Every version of every assignment of a namespace, by the UID of its rollout."""
+    async for kind, item in api.watch(f"{_APIS}/namespaces/{namespace}/trafficassignments", ""):
+        spec = AssignmentSpec.model_validate(item["spec"])
+        history = histories.setdefault(spec.rollout_uid, History(flips=True))
+        if kind == "DELETED":
+            history.record_loss()
+        else:
+            history.record_table(int(time.time() * 1000), spec)
 
 
 def template(**container: Any) -> Body:

@@ -32,7 +32,7 @@ from strategyrollout.core.revision import Content, content_from, identified
 from strategyrollout.ports import Key, Samples, Unavailable
 
 _ASK_FOR_THE_DEAD = 2.0
-_SOON = 2_500
+_SOON = 1_000
 """For so long (ms) after a Freeze the watch is trusted to say that somebody has not confirmed it yet."""
 
 

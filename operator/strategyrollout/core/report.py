@@ -33,6 +33,9 @@ WARNINGS = frozenset(
     }
 )  # fmt: skip
 
+WAITING = frozenset({Reason.REVERTING, Reason.REPAIRING, Reason.WAITING_FOR_CONSUMER})
+"""Whom these wait for is news as well."""
+
 _LONGEST_MESSAGE = 1_000
 
 
@@ -73,7 +76,8 @@ def status(view: View) -> RolloutStatus:
 def notices(view: View) -> tuple[Notice, ...]:
     """One notice when the situation has changed since the status before; silence otherwise."""
     told, before = situation(view), view.world.status
-    if told.reason.value == before.state and (told.message == before.message or told.kind != "Stopped"):
+    telling = told.kind == "Stopped" or told.reason in WAITING
+    if told.reason.value == before.state and (told.message == before.message or not telling):
         return ()
     return (Notice(told.reason.value, told.message, warning=told.reason in WARNINGS),)
 
