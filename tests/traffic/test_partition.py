@@ -184,7 +184,8 @@ async def test_a_breach_takes_a_candidate_back_although_a_router_is_lost(
         assert (revert.cause.kind, revert.cause.gate) == ("GateBreached", "drawdown")
         frozen = next(t.epoch for t in record.tables if t.record.revert is not None)
         answers = await s.finish()
-        assert frozen < last_served(answers, candidate, s.lost.address) <= frozen + LEASE
+        # By the time the gate has seen it, the router's own deadline may have passed already.
+        assert last_served(answers, candidate, s.lost.address) <= frozen + LEASE
         assert any(message.endswith(f"waiting for {s.lost.name}") for _, _, message in record.said), record.said
 
 
