@@ -4,34 +4,15 @@ Kopf looks for kinds once, when it starts, and repeats what RBAC forbids without
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategyrollout.api.meta import API_VERSION, GROUP
+from strategyrollout.api.meta import API_VERSION
 from strategyrollout.cluster.client import Api, ApiError
-from strategyrollout.cluster.kinds import OWN_KINDS, WATCHED
+from strategyrollout.cluster.kinds import OWN_KINDS
+from strategyrollout.permissions import Question, questions
 from strategyrollout.ports import Unavailable
 
 _AT_ONCE = 8
-_APPLIED = ("get", "create", "patch", "update", "delete")
-_VERBS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    *((kind.group, kind.plural, ("get", "list", "watch")) for kind in WATCHED),
-    (GROUP, "trafficassignments", ("create", "update")),
-    (GROUP, "strategyrollouts/status", ("patch",)),
-    (GROUP, "rollbacks/status", ("patch",)),
-    (GROUP, "strategyrollouts/finalizers", ("update",)),
-    ("apps", "controllerrevisions", _APPLIED),
-    ("apps", "deployments", _APPLIED),
-    ("apps", "statefulsets", _APPLIED),
-    ("", "services", _APPLIED),
-    ("", "configmaps", _APPLIED),
-    ("", "serviceaccounts", ("get", "create", "patch")),
-    ("rbac.authorization.k8s.io", "roles", ("get", "create", "patch")),
-    ("rbac.authorization.k8s.io", "rolebindings", ("get", "create", "patch")),
-    ("coordination.k8s.io", "leases", ("patch", "delete")),
-    ("events.k8s.io", "events", ("create", "patch")),
-    ("", "pods", ("get", "list")),
-)
 
 
 @dataclass
@@ -40,6 +21,8 @@ class Readiness:
 
     api: Api
     namespaces: tuple[str, ...]
+    leader_lease: str = ""
+    """Namespace of the leader's Lease; empty when nobody is elected."""
     kinds: tuple[str, ...] = ("the API server has not been asked yet",)
     verbs: tuple[str, ...] = ("permissions have not been asked about yet",)
 
@@ -60,12 +43,7 @@ class Readiness:
     async def look_for_verbs(self) -> None:
         """Asks for each verb the operator needs whether it may."""
         limit = asyncio.Semaphore(_AT_ONCE)
-        asked = [
-            self._may(limit, group, resource, verb, namespace)
-            for group, resource, verbs in _VERBS
-            for verb in verbs
-            for namespace in self._scopes(resource)
-        ]
+        asked = [self._may(limit, question) for question in questions(self.namespaces, self.leader_lease)]
         try:
             answers = await asyncio.gather(*asked)
         except (ApiError, Unavailable) as error:
@@ -73,13 +51,12 @@ class Readiness:
             return
         self.verbs = tuple(sorted({answer for answer in answers if answer}))
 
-    def _scopes(self, resource: str) -> Sequence[str]:
-        cluster_wide = {kind.plural for kind in WATCHED if not kind.namespaced}
-        return self.namespaces if self.namespaces and resource not in cluster_wide else ("",)
-
-    async def _may(self, limit: asyncio.Semaphore, group: str, resource: str, verb: str, namespace: str) -> str:
-        plural, _, sub = resource.partition("/")
-        attributes = {"group": group, "resource": plural, "subresource": sub, "verb": verb, "namespace": namespace}
+    async def _may(self, limit: asyncio.Semaphore, question: Question) -> str:
+        plural, _, sub = question.resource.partition("/")
+        attributes = {
+            **{"group": question.group, "resource": plural, "subresource": sub},
+            **{"verb": question.verb, "namespace": question.namespace},
+        }
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -87,7 +64,4 @@ class Readiness:
         }
         async with limit:
             answer = await self.api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-        if (answer.get("status") or {}).get("allowed"):
-            return ""
-        where = f" in namespace {namespace}" if namespace else ""
-        return f"RBAC does not allow to {verb} {resource}{'.' + group if group else ''}{where}"
+        return "" if (answer.get("status") or {}).get("allowed") else question.missing()

@@ -33,6 +33,11 @@ ANNOTATION_CONSUMER: Final = f"{GROUP}/consumer"  # "Open" or "Closed"; a closed
 CONSUMER_OPEN: Final = "Open"
 CONSUMER_CLOSED: Final = "Closed"
 
+# RBAC verbs of our own on `trafficassignments`, asked about by the admission policies (docs/security.md).
+VERB_ASSIGN: Final = "assign"  # write assignments, close Leases: the operator
+VERB_OVERRIDE: Final = "override"  # the same in an emergency: people
+VERB_ACKNOWLEDGE: Final = "acknowledge"  # keep a consumer's Lease; the resource name is the UID of the rollout
+
 # Field managers of server-side apply, one a concern.
 MANAGER_WORKLOAD: Final = "strategyrollout-workload"
 MANAGER_TRAFFIC: Final = "strategyrollout-traffic"

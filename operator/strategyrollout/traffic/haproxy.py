@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from strategyrollout.api.meta import GROUP, LABEL_COMPONENT, LABEL_ROLE, LABEL_ROLLOUT, ROLE_ROUTER
+from strategyrollout.api.meta import GROUP, LABEL_COMPONENT, LABEL_ROLE, LABEL_ROLLOUT, ROLE_ROUTER, VERB_ACKNOWLEDGE
 from strategyrollout.core.build import ANNOTATION_CONFIG, Owner, owned, service_port
 from strategyrollout.core.routing import request_limit
 from strategyrollout.traffic.guarantees import Guarantees
@@ -73,7 +73,7 @@ def _selector(owner: Owner) -> dict[str, str]:
 
 
 def _identity(owner: Owner) -> list[Body]:
-    """Who the agent is and what it may: read one assignment, follow endpoints, keep Leases. Nothing else."""
+    """Who the agent is and what it may: read one assignment, follow endpoints, keep its Lease. Nothing else."""
     name = router_name(owner)
     metadata = owned(owner, name, _LABELS)
     rules = [
@@ -84,8 +84,15 @@ def _identity(owner: Owner) -> list[Body]:
             "verbs": ["get", "list", "watch"],
         },
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-        # A Lease is named by a pod's UID, which no rule can know beforehand; whose it is, an admission policy minds.
+        # A Lease is named by a pod's UID, which no rule can know beforehand. So an admission policy minds whose it is,
+        # and asks for the verb below: that a router of another rollout does not hold for this UID.
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+        {
+            "apiGroups": [GROUP],
+            "resources": ["trafficassignments"],
+            "resourceNames": [owner.uid],
+            "verbs": [VERB_ACKNOWLEDGE],
+        },
     ]
     rbac = "rbac.authorization.k8s.io"
     return [
