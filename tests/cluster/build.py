@@ -48,8 +48,8 @@ _KUBERNETES_FLAGS = (
 )
 
 
-def _kubernetes(name: str, seconds: int) -> Tool:
-    return Tool(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", seconds, _KUBERNETES_FLAGS)
+def _kubernetes(name: str, seconds: int, module: str = "kubernetes") -> Tool:
+    return Tool(name, module, f"k8s.io/kubernetes/cmd/{name}", seconds, _KUBERNETES_FLAGS)
 
 
 # In this order the build cache is shared best. Prometheus needs only one of its 25 discovery plugins; leaving the
@@ -70,6 +70,18 @@ CATALOGUE: tuple[Tool, ...] = (
     Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 75),
 )
 
+# Built only by those who ask for them by name: most tests have no use for a real node or a chart.
+NODE: tuple[Tool, ...] = (
+    _kubernetes("kubelet", 60, "kubernetes-node"),
+    _kubernetes("kube-proxy", 15, "kubernetes-node"),
+    Tool("coredns", "coredns", ".", 30),
+)
+CHART: tuple[Tool, ...] = (
+    Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", 90),
+    Tool("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", 15),
+)
+_ALL = CATALOGUE + NODE + CHART
+
 
 def cache_root() -> Path:
     """Where built programs are kept; outside the tree so that a clean checkout does not build anew."""
@@ -79,18 +91,19 @@ def cache_root() -> Path:
 
 def _target(tool: Tool) -> Path:
     digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((TOOLS / tool.module / name).read_bytes())
+    module = TOOLS / tool.module
+    for path in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
+        digest.update(path.read_bytes())
     digest.update(f"{tool.package}\0{tool.ldflags}\0{tool.tags}".encode())
     return cache_root() / digest.hexdigest()[:16] / tool.name
 
 
 def binary(name: str) -> Path:
     """The built program of that name. Raises if it was not built: inside the namespace nothing can be downloaded."""
-    tool = next(tool for tool in CATALOGUE if tool.name == name)
+    tool = next(tool for tool in _ALL if tool.name == name)
     path = _target(tool)
     if not path.exists():
-        raise BuildError(f"{name} has not been built; run: python -m tests.cluster.build")
+        raise BuildError(f"{name} has not been built; run: python -m tests.cluster.build {name}")
     return path
 
 
@@ -116,8 +129,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def ensure(names: Iterable[str] | None = None) -> dict[str, Path]:
-    """Build what is missing and return where everything is. Quick when there is nothing to do."""
-    wanted = [tool for tool in CATALOGUE if names is None or tool.name in set(names)]
+    """Build what is missing and return where everything is: of all that most tests need, unless some are named."""
+    known = {tool.name: tool for tool in _ALL}
+    asked = [tool.name for tool in CATALOGUE] if names is None else list(names)
+    if unknown := [name for name in asked if name not in known]:
+        raise BuildError(f"no such program: {', '.join(unknown)}; there are {', '.join(known)}")
+    wanted = [known[name] for name in asked]
     if any(not _target(tool).exists() for tool in wanted):
         with _locked(cache_root() / "build.lock"):
             missing = [tool for tool in wanted if not _target(tool).exists()]
