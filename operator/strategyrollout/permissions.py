@@ -56,7 +56,7 @@ PERMISSIONS: Final = (
     Permission(_RBAC, "roles", ("get", "create", "patch"), "to give routers their permissions"),
     Permission(_RBAC, "rolebindings", ("get", "create", "patch"), "to give routers their permissions"),
     # Kubernetes lets nobody grant what he does not hold. Holding these few is less than the verb `escalate`.
-    Permission("discovery.k8s.io", "endpointslices", _FOLLOW, "to grant it to routers"),
+    Permission("discovery.k8s.io", "endpointslices", ("list", "watch"), "to grant it to routers"),
     Permission(_COORDINATION, "leases", ("create", "update"), "to grant it to routers"),
     Permission(GROUP, "trafficassignments", (VERB_ACKNOWLEDGE,), "to grant it to routers"),
     Permission(_COORDINATION, "leases", ("get", "create", "update"), "to elect a leader", "leaderLease"),

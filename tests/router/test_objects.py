@@ -49,8 +49,9 @@ def test_everything_belongs_to_the_rollout_and_has_a_name_of_its_own() -> None:
 def test_the_agent_may_read_one_assignment_and_write_no_more_than_leases() -> None:
     role = next(item for item in objects(routers()) if item["kind"] == "Role")
     allowed = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
-    writes = {(resource, verb) for resource, verb in allowed if verb not in {"get", "list", "watch"}}
+    writes = {(resource, verb) for resource, verb in allowed if verb not in {"get", "list", "watch", "acknowledge"}}
     assert writes == {("leases", "create"), ("leases", "update")}
+    assert [r["resourceNames"] for r in role["rules"] if "acknowledge" in r["verbs"]] == [["uid-1"]]
     assert next(r["resourceNames"] for r in role["rules"] if r["resources"] == ["trafficassignments"]) == ["momentum"]
 
 

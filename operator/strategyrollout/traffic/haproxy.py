@@ -83,7 +83,7 @@ def _identity(owner: Owner) -> list[Body]:
             "resourceNames": [owner.name],
             "verbs": ["get", "list", "watch"],
         },
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
         # A Lease is named by a pod's UID, which no rule can know beforehand. So an admission policy minds whose it is,
         # and asks for the verb below: that a router of another rollout does not hold for this UID.
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
