@@ -52,21 +52,20 @@ def _kubernetes(name: str, seconds: int, module: str = "kubernetes") -> Tool:
     return Tool(name, module, f"k8s.io/kubernetes/cmd/{name}", seconds, _KUBERNETES_FLAGS)
 
 
-# In this order the build cache is shared best. Prometheus needs only one of its 25 discovery plugins; leaving the
-# clouds out more than halves its build.
+def _prometheus(name: str, seconds: int) -> Tool:
+    # Only one of its 25 discovery plugins is needed; leaving the clouds out more than halves the build.
+    package = f"github.com/prometheus/prometheus/cmd/{name}"
+    return Tool(name, "prometheus", package, seconds, tags="remove_all_sd,enable_kubernetes_sd")
+
+
+# In this order the build cache is shared best.
 CATALOGUE: tuple[Tool, ...] = (
     Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", 10),
     _kubernetes("kube-apiserver", 190),
     _kubernetes("kube-controller-manager", 50),
     _kubernetes("kube-scheduler", 5),
     _kubernetes("kubectl", 20),
-    Tool(
-        "prometheus",
-        "prometheus",
-        "github.com/prometheus/prometheus/cmd/prometheus",
-        120,
-        tags="remove_all_sd,enable_kubernetes_sd",
-    ),
+    _prometheus("prometheus", 120),
     Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 75),
 )
 
@@ -79,6 +78,7 @@ NODE: tuple[Tool, ...] = (
 CHART: tuple[Tool, ...] = (
     Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", 90),
     Tool("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", 15),
+    _prometheus("promtool", 16),
 )
 _ALL = CATALOGUE + NODE + CHART
 
