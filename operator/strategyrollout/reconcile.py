@@ -141,7 +141,7 @@ class Rollouts:
                 refused = (Problem(Reason.INVALID_SPEC, f"the assignment was refused: {error}"),)
         if seen.world.deleting:
             return "deleting"
-        self._show(key, seen.world)
+        self._show(key, seen.world, decision)
         self._again(key, seen.world, decision)
         return await self._unless_pressed(key, self._act_and_report(key, seen, decision, refused))
 
@@ -241,7 +241,9 @@ class Rollouts:
         if any(w.ready < w.desired for w in world.workloads.values()):
             self._queue.add_after(key, _PODS_AGAIN)  # why they are not ready may change without an event
 
-    def _show(self, key: Key, world: Observed) -> None:
+    def _show(self, key: Key, world: Observed, decision: Decision) -> None:
+        if decision.status is not None:
+            telemetry.show_state(key, decision.status.state, blind=world.blind_since is not None)
         if world.stored is not None:
             telemetry.show_shares(key, world.stored.spec, lambda revision: _version(world, revision))
 

@@ -65,8 +65,19 @@ DRIFT = Counter(
     ["kind"],
 )
 ROLLOUTS = Gauge("strategyrollout_rollouts", "Rollouts the operator knows.")
+STATE = Gauge(
+    "strategyrollout_rollout_state",
+    "1 for the state a rollout is in, by the name its status has for it.",
+    ["rollout_namespace", "strategy", "state"],
+)
+BLIND = Gauge(
+    "strategyrollout_rollout_blind",
+    "1 while no query of a rollout's gates is answered, else 0.",
+    ["rollout_namespace", "strategy"],
+)
 
 _shown: dict[Key, set[str]] = {}
+_states: dict[Key, str] = {}
 
 
 class Live(Collector):
@@ -123,8 +134,22 @@ def show_shares(key: Key, table: AssignmentSpec, versions: Callable[[str], str])
     _shown[key] = set(shares)
 
 
+def show_state(key: Key, state: str, *, blind: bool) -> None:
+    """Sets the gauges that alerts are made of; a rollout has one state at a time."""
+    before = _states.get(key)
+    if before != state:
+        if before is not None:
+            STATE.remove(key.namespace, key.name, before)
+        STATE.labels(key.namespace, key.name, state).set(1)
+        _states[key] = state
+    BLIND.labels(key.namespace, key.name).set(blind)
+
+
 def forget(key: Key) -> None:
     """The rollout is gone."""
+    if state := _states.pop(key, ""):
+        STATE.remove(key.namespace, key.name, state)
+        BLIND.remove(key.namespace, key.name)
     for version in _shown.pop(key, set()):
         TRAFFIC.remove(key.namespace, key.name, version)
 
