@@ -10,7 +10,9 @@ from strategyrollout.api.assignment import AssignmentSpec, Cause
 from strategyrollout.api.meta import BUCKETS, NOBODY
 from tests.history.records import Version, Violation
 
-QUARANTINING = {"GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "DeadlineExceeded", "Blind"}
+QUARANTINING = {
+    *("GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "DeadlineExceeded", "Blind", "Override"),
+}
 
 
 @dataclass(frozen=True)

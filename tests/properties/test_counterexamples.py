@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from strategyrollout.core import advance, moves, revert
+from strategyrollout.core import advance, moves, repair, revert
 from strategyrollout.core.moves import Barrier
 from strategyrollout.core.observed import Consumers, Request, Stored
 from tests.core.simulation import REVISIONS, SECOND
@@ -238,7 +238,7 @@ def lost_table(world: World) -> None:
 
 
 def _no_memory(patch: Patch) -> None:
-    patch.setattr(revert, "knows_more", lambda world, epoch: None)
+    patch.setattr(repair, "knows_more", lambda world, epoch: None)
 
 
 def _no_margin(patch: Patch) -> None:

@@ -1,7 +1,8 @@
 """`TrafficAssignment`: who gets what, and the record of every decision about it (DESIGN 5).
 
-Written by the operator only, by compare-and-swap. `ranges` is what consumers enforce; `record` is what the operator
-believes over everything else after a restart. Times are integers: milliseconds since 1970, UTC.
+Written by the operator only, by compare-and-swap; by a person's `override` while there is none. `ranges` is what
+consumers enforce; `record` is what the operator believes over everything else after a restart. Times are integers:
+milliseconds since 1970, UTC.
 """
 
 from typing import Annotated, Literal
@@ -18,6 +19,7 @@ Millis = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 CauseKind = Literal[
     "Initial", "Step", "Promoted", "GateBreached", "NoData", "Blind", "RollbackRequested", "RollbackPinned",
     "Reapplied", "Superseded", "DeadlineExceeded", "Repair", "Withdrawn", "Thawed", "Bookkeeping", "Started",
+    "Override",
 ]  # fmt: skip
 
 
@@ -41,6 +43,7 @@ class Cause(Model):
     kind: CauseKind
     message: str = Field("", max_length=512, description="A sentence for people.")
     key: str | None = Field(None, max_length=256, description="Of the request, where somebody asked.")
+    by: str | None = Field(None, max_length=256, description="Who wrote it, where a person did (`Override`).")
     gate: str | None = Field(None, max_length=63)
     value: str | None = Field(None, max_length=64)
     limit: str | None = Field(None, max_length=64)
@@ -104,6 +107,9 @@ class Record(Model):
     )
     frozen_at: Millis | None = Field(None, description="When the Freeze in force was written.")
     router_image: str | None = Field(None, max_length=512)
+    routers: str | None = Field(
+        None, max_length=253, description="ControllerRevision that keeps what the routers are made of."
+    )
 
 
 class AssignmentSpec(Model):

@@ -14,7 +14,7 @@ nothing comes before what waits. A pass that writes the assignment says nothing 
 from dataclasses import replace
 
 from strategyrollout.api.assignment import AssignmentSpec, Cause, Record
-from strategyrollout.core import advance, capacity, report, revert
+from strategyrollout.core import advance, capacity, repair, report, revert
 from strategyrollout.core.buckets import is_frozen
 from strategyrollout.core.decision import Decision
 from strategyrollout.core.health import Health, Judged, for_life, look_again, trial, unread
@@ -66,8 +66,8 @@ def _traffic(world: Observed, view: report.View) -> AssignmentSpec | None:
     stored = world.stored
     if stored is None:
         return _absent(world)
-    if (seen := revert.knows_more(world, stored.spec.epoch)) is not None:
-        return revert.repaired(world, stored, seen)
+    if (seen := repair.knows_more(world, stored.spec.epoch)) is not None:
+        return repair.repaired(world, stored, seen)
     record = stored.spec.record
     if revert.running(record):
         table, view.barrier = revert.second_write(world, stored)
@@ -86,9 +86,9 @@ def _traffic(world: Observed, view: report.View) -> AssignmentSpec | None:
 def _absent(world: Observed) -> AssignmentSpec | None:
     if world.spec is None:  # neither its drain nor the header of its units is known
         return None
-    if (seen := revert.knows_more(world, 0)) is not None:
-        return revert.repaired(world, None, seen)
-    return revert.first_table(world)
+    if (seen := repair.knows_more(world, 0)) is not None:
+        return repair.repaired(world, None, seen)
+    return repair.first_table(world)
 
 
 def _flips(world: Observed, stored: Stored) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from strategyrollout.api.assignment import AssignmentSpec, Cause, Range, Record
-from strategyrollout.core.buckets import is_frozen, marked, merged, moving
+from strategyrollout.core.buckets import filled, is_frozen, marked, merged, moving
 from strategyrollout.core.observed import Consumer, Consumers, Stored
 
 TIMEOUT_MARGIN_MS = 500
@@ -83,6 +83,18 @@ def taken_back(ranges: Iterable[Range], away: str, to: str) -> list[Range]:
         else:
             out.append(r)
     return out
+
+
+def taken_over(ranges: Iterable[Range], to: str, *, thaw: bool) -> list[Range]:
+    """An override's first write: whatever is not `to`'s is frozen towards it, from wherever it was on its way.
+
+    `thaw`: what is frozen and owned by `to` was never granted to anybody else. In the middle of a revert that is not
+    known of anything (a repair freezes all there is), so there everything frozen stays so.
+    """
+    return [
+        r.model_copy(update={"next": None if r.owner == to and (thaw or r.next is None) else to})
+        for r in filled(ranges)
+    ]
 
 
 @dataclass(frozen=True)

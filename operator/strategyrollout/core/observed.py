@@ -12,7 +12,7 @@ from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.api.status import RolloutStatus
 from strategyrollout.core.gates import Gate, Sample
 
-RequestSource = Literal["Annotation", "Object", "Pin"]
+RequestSource = Literal["Annotation", "Object", "Pin", "Override"]
 RequestVerb = Literal["Rollback", "Resume", "Promote", "Retry"]
 
 
@@ -81,11 +81,13 @@ class Request:
     source: RequestSource
     verb: RequestVerb
     key: str
-    """Annotation: its name. Pin: `spec.rollback`. Object: the Rollback's UID."""
+    """Annotation: its name. Pin: `spec.rollback`. Object: the Rollback's UID. Override: `override`."""
     value: str
     """Annotation or pin: what it says now; acted upon once per value. Object: its name."""
     to: str = "Previous"
     reason: str = ""
+    by: str = ""
+    """Who asks, where that is known (`Override`)."""
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,7 @@ class Observed:
     """Name of the stored snapshot of the gate templates as they are now."""
     router_image: str | None = None
     """The router image the operator would use for a new attempt."""
+    routers: str | None = None
+    """Name of the stored routers, as the operator would make them for a new attempt."""
+    routers_ready: int | None = None
+    """Router pods that are ready to serve; None where the provider has no routers."""

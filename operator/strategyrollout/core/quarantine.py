@@ -9,7 +9,9 @@ from strategyrollout.api.assignment import Cause, Quarantine, Record
 from strategyrollout.api.meta import NOBODY
 from strategyrollout.core.observed import Observed
 
-QUARANTINING = frozenset({"GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "DeadlineExceeded"})
+QUARANTINING = frozenset(
+    {"GateBreached", "NoData", "RollbackRequested", "RollbackPinned", "Override", "DeadlineExceeded"}
+)
 BLOCKING = QUARANTINING | {"Blind", "Repair"}
 
 

@@ -2,13 +2,18 @@
 
 An annotation or pin is identified by its value: left in place it never acts again, also not on a later release; taken
 away (Flux does) it undoes nothing. A Rollback object is identified by its UID. A rollback outranks everything else.
+
+An override is what a person does while there is no operator: it comes before every other rollback, leads to any
+revision there is, and has acted when that revision has everything.
 """
 
 from dataclasses import dataclass
 
 from strategyrollout.api.assignment import AssignmentSpec, Record
+from strategyrollout.api.meta import BUCKETS, NOBODY
 from strategyrollout.api.rollback import RollbackStatus
 from strategyrollout.api.scalars import format_time
+from strategyrollout.core.buckets import is_frozen, weight
 from strategyrollout.core.observed import Observed, Request
 
 MOST_OBJECTS = 50  # that the record remembers
@@ -18,6 +23,8 @@ def is_new(record: Record, request: Request) -> bool:
     """Whether it has not been acted upon."""
     if request.source == "Object":
         return request.key not in _outcomes(record)
+    if request.source == "Override":
+        return True
     return record.handled.get(request.key) != request.value
 
 
@@ -27,16 +34,17 @@ def _outcomes(record: Record) -> dict[str, str]:
 
 
 def all_fresh(world: Observed, record: Record, verb: str) -> list[Request]:
-    """Requests of a kind that have not been acted upon; objects before annotations before the pin.
+    """Requests of a kind that have not been acted upon; an override, then objects before annotations before the pin.
 
     Of objects only as many as can be remembered: a flood of alerts waits for its first ones to be reported as done,
     or those forgotten would act again.
     """
-    order = {"Object": 0, "Annotation": 1, "Pin": 2}
+    order = {"Override": 0, "Object": 1, "Annotation": 2, "Pin": 3}
     asked = sorted((r for r in world.requests if r.verb == verb and is_new(record, r)), key=lambda r: order[r.source])
     objects = [r for r in asked if r.source == "Object"]
     room = MOST_OBJECTS - len(_remembered(world, record))
-    return objects[: max(0, room)] + [r for r in asked if r.source != "Object"]
+    dropped = {r.key for r in objects[max(0, room) :]}
+    return [r for r in asked if r.source != "Object" or r.key not in dropped]
 
 
 def fresh(world: Observed, record: Record, verb: str) -> Request | None:
@@ -52,6 +60,8 @@ def _remembered(world: Observed, record: Record) -> list[str]:
 
 def latched(world: Observed, record: Record, request: Request, outcome: str = "Succeeded") -> Record:
     """The record with the request acted upon. What nobody will ask about again is forgotten first."""
+    if request.source == "Override":
+        return record
     if request.source != "Object":
         return record.model_copy(update={"handled": {**record.handled, request.key: request.value}})
     entries = [*record.objects, f"{request.key}={outcome}"]
@@ -81,6 +91,8 @@ def rollback_target(world: Observed, record: Record, request: Request) -> Target
 
     A candidate that is out is left first, wherever the request leads: the only place to go from there is stable.
     """
+    if request.source == "Override":
+        return _override_target(world, record, request)
     stable, attempt = record.stable, record.attempt
     if attempt is not None:
         named = _named(world, request.to)
@@ -105,6 +117,19 @@ def rollback_target(world: Observed, record: Record, request: Request) -> Target
     return Target(stable, to)
 
 
+def _override_target(world: Observed, record: Record, request: Request) -> Target:
+    """Any revision there is, from wherever anything is; `away` is the first of those that are left."""
+    to = _named(world, request.to)
+    if to is None:
+        return Target(None, None, f"no revision {request.to!r} is kept; see status.revisions for those that are")
+    ranges = world.stored.spec.ranges if world.stored else []
+    if record.attempt is None and not is_frozen(ranges) and weight(ranges, to) == BUCKETS:
+        return Target(None, None, f"{request.to} is what serves; nothing was changed")
+    attempt = record.attempt.revision if record.attempt else None
+    going = record.revert.away if record.revert and record.revert.served_at is None else None
+    return Target(next((side for side in (attempt, going, record.stable) if side not in (None, to)), NOBODY), to)
+
+
 def due_rollback(world: Observed, record: Record) -> tuple[Request, Target] | None:
     """The first rollback asked for that leads anywhere; one that does not never holds up another."""
     for request in all_fresh(world, record, "Rollback"):
@@ -114,16 +139,39 @@ def due_rollback(world: Observed, record: Record) -> tuple[Request, Target] | No
     return None
 
 
+def without_retries(world: Observed, record: Record) -> Record:
+    """The record with every retry that is visible taken as answered: who asked did not know of this yet."""
+    for retry in all_fresh(world, record, "Retry"):
+        record = latched(world, record, retry)
+    return record
+
+
+def all_answered(world: Observed, record: Record) -> Record:
+    """The record with everything that is visible taken as answered: a person at the wheel has the last word."""
+    for request in world.requests:
+        if is_new(record, request):
+            record = latched(world, record, request)
+    return record
+
+
 def redirection(world: Observed, stored: AssignmentSpec) -> tuple[Request, str] | None:
     """A rollback to another revision by name while everything is on its way back, and where it leads.
 
-    The way out when the target of a revert has no pods and will not get any.
+    The way out when the target of a revert has no pods and will not get any. An override takes over whatever is under
+    way, and nothing but an override to the same revision.
     """
     record = stored.record
     revert = record.revert
-    if revert is None or revert.served_at is not None or not all(r.next for r in stored.ranges):
+    if revert is None or revert.served_at is not None:
         return None
-    for request in all_fresh(world, record, "Rollback"):
+    asked = all_fresh(world, record, "Rollback")
+    if asked and asked[0].source == "Override":
+        to = _named(world, asked[0].to)
+        taken_over = revert.cause.kind == "Override" and revert.to == to
+        return None if to is None or taken_over else (asked[0], to)
+    if not all(r.next for r in stored.ranges):
+        return None
+    for request in asked:
         to = None if request.to == "Previous" else _named(world, request.to)
         if to is not None and to != revert.to and to in record.history:
             return request, to

@@ -7,23 +7,36 @@ side is ready, whether a template exists or whether Prometheus answers (rule 1).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from strategyrollout.api.assignment import AssignmentSpec, Attempt, Cause, Quarantine, Range, Record, Revert
+from strategyrollout.api.assignment import (
+    AssignmentSpec,
+    Attempt,
+    Cause,
+    CauseKind,
+    Range,
+    Record,
+    Revert,
+)
 from strategyrollout.api.meta import BUCKETS, NOBODY
 from strategyrollout.api.scalars import format_duration, format_percent
-from strategyrollout.core.buckets import filled, is_frozen, size, weight
+from strategyrollout.core.buckets import is_frozen, owners, size, weight
 from strategyrollout.core.health import Health, breach_cause
-from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, taken_back, written
+from strategyrollout.core.moves import Barrier, barrier, granted, next_epoch, taken_back, taken_over, written
 from strategyrollout.core.observed import Observed, Request, Stored
 from strategyrollout.core.quarantine import entered
+from strategyrollout.core.repair import knows_more
 from strategyrollout.core.requests import (
-    all_fresh,
+    all_answered,
     answered,
     due_rollback,
     is_taken_back,
     latched,
     previous,
     redirection,
+    rollback_target,
+    without_retries,
 )
+
+_ASKED: dict[str, CauseKind] = {"Pin": "RollbackPinned", "Override": "Override"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,18 @@ class Away:
     away: str
     to: str
     cause: Cause
+    everything: bool = False
+    """By override: nobody else keeps anything, trusted or not."""
+
+
+def override_due(world: Observed) -> bool:
+    """Whether anything is left to do for an override, which is among the requests: a revert to begin or to end."""
+    if world.stored is None or world.deleting or not world.assignment_known:
+        return False
+    record = world.stored.spec.record
+    due = due_rollback(world, record)
+    lost = knows_more(world, world.stored.spec.epoch) is not None
+    return lost or running(record) or (due is not None and due[0].source == "Override")
 
 
 def wanted(world: Observed, record: Record, health: Health) -> Away | None:
@@ -41,7 +66,7 @@ def wanted(world: Observed, record: Record, health: Health) -> Away | None:
     if due is not None:
         asked, target = due
         assert target.away is not None
-        return Away(target.away, target.to or NOBODY, _asked_cause(world, asked))
+        return Away(target.away, target.to or NOBODY, _asked_cause(world, asked), everything=asked.source == "Override")
     if record.attempt is not None:
         cause = _attempt_cause(world, record, record.attempt, health)
         return Away(record.attempt.revision, record.stable or NOBODY, cause) if cause else None
@@ -49,8 +74,9 @@ def wanted(world: Observed, record: Record, health: Health) -> Away | None:
 
 
 def _asked_cause(world: Observed, request: Request) -> Cause:
-    kind = "RollbackPinned" if request.source == "Pin" else "RollbackRequested"
-    return Cause(kind=kind, message=request.reason[:512], key=request.key, at=world.now)
+    kind: CauseKind = _ASKED.get(request.source, "RollbackRequested")
+    told = f"override by {request.by}: {request.reason}" if request.source == "Override" else request.reason
+    return Cause(kind=kind, message=told[:512], key=request.key, by=request.by[:256] or None, at=world.now)
 
 
 def _attempt_cause(world: Observed, record: Record, attempt: Attempt, health: Health) -> Cause | None:
@@ -124,15 +150,50 @@ def first_write(world: Observed, stored: Stored, away: Away, *, flip: bool) -> A
         timeout=leaving_candidate,
         lease=spec.lease,
     )
+    if away.everything:
+        return _everything(world, stored, away, revert, flip=flip)
     record = record.model_copy(
         update={"attempt": None, "revert": revert, "quarantine": entered(world, record, away.away, away.to, away.cause)}
     )
     record = answered(world, record, away.to) if record.stable == away.to or not leaving_candidate else record
     if world.target is None or world.target.hash == away.away:
-        record = _without_retries(world, record)
-    ranges = taken_back(spec.ranges, away.away, away.to)
-    if is_frozen(ranges) and not (flip and (is_ready(world, away.to) or away.to == NOBODY)):
-        return written(spec, world.now, ranges=ranges, record=record, cause=away.cause)
+        record = without_retries(world, record)
+    return _begun(world, spec, record, taken_back(spec.ranges, away.away, away.to), flip=flip)
+
+
+def _everything(world: Observed, stored: Stored, away: Away, revert: Revert, *, flip: bool) -> AssignmentSpec:
+    """An override's first write, also into the middle of another revert, which it takes over.
+
+    Silent consumers may be timed out only if all that moves was a candidate's, never promoted: whoever may serve a
+    trusted revision without limit is waited for.
+    """
+    spec, record = stored.spec, stored.spec.record
+    before = record.revert if running(record) else None
+    if before is not None:
+        same = before.away == revert.away
+        update = {"id": before.id, "weight": before.weight if same else revert.weight, "timeout": before.timeout}
+        revert = revert.model_copy(update=update | {"lease": max(before.lease, revert.lease)})
+    ranges = taken_over(spec.ranges, away.to, thaw=before is None)
+    on_trial = {before.away if before else revert.away, NOBODY}
+    timeout = revert.timeout and all(r.owner in on_trial for r in ranges if r.next)
+    left = (owners(spec.ranges) | {revert.away}) - {away.to, NOBODY}
+    kept = record.model_copy(update={"quarantine": [q for q in record.quarantine if q.revision != away.to]})
+    for revision in sorted(left, key=lambda r: r == revert.away):
+        kept = kept.model_copy(update={"quarantine": entered(world, kept, revision, away.to, away.cause)})
+    update = {
+        "attempt": None,
+        "revert": revert.model_copy(update={"timeout": timeout}),
+        "history": [h for h in kept.history if h not in left or h == record.stable],
+    }
+    return _begun(world, spec, all_answered(world, kept.model_copy(update=update)), ranges, flip=flip)
+
+
+def _begun(world: Observed, spec: AssignmentSpec, record: Record, ranges: list[Range], *, flip: bool) -> AssignmentSpec:
+    """The table with the revert in it: frozen, or finished where nobody has to be waited for."""
+    revert = record.revert
+    assert revert is not None
+    if is_frozen(ranges) and not (flip and (is_ready(world, revert.to) or revert.to == NOBODY)):
+        return written(spec, world.now, ranges=ranges, record=record, cause=revert.cause)
     return _finished(world, spec, record, revert, ranges, stopped_at=None if is_frozen(ranges) else world.now)
 
 
@@ -151,17 +212,13 @@ def second_write(world: Observed, stored: Stored) -> tuple[AssignmentSpec | None
     return _finished(world, spec, record, revert, spec.ranges, stopped_at=state.stopped_at), state
 
 
-def _without_retries(world: Observed, record: Record) -> Record:
-    """The record with every retry that is visible taken as answered: who asked did not know of this yet."""
-    for retry in all_fresh(world, record, "Retry"):
-        record = latched(world, record, retry)
-    return record
-
-
 def _redirected(world: Observed, stored: Stored, revert: Revert, request: Request, to: str) -> AssignmentSpec:
     """The Freeze in force with another target. A new epoch, so everybody acks and drains anew."""
     spec, record = stored.spec, stored.spec.record
     cause = _asked_cause(world, request)
+    if request.source == "Override":
+        away = rollback_target(world, record, request).away or NOBODY
+        return first_write(world, stored, Away(away, to, cause, everything=True), flip=False)
     aimed = revert.model_copy(update={"to": to, "cause": cause})
     trusted = [q for q in record.quarantine if q.revision != to]
     record = latched(world, record.model_copy(update={"revert": aimed, "quarantine": trusted}), request)
@@ -203,61 +260,12 @@ def _finished(
 ) -> AssignmentSpec:
     done = revert.model_copy(update={"stopped_at": stopped_at, "served_at": world.now})
     stable = None if revert.to == NOBODY else revert.to
-    history = [h for h in record.history if h not in (revert.away, stable)]
+    left = {revert.away, stable, record.stable if revert.cause.kind == "Override" else None}
+    history = [h for h in record.history if h not in left]
     record = record.model_copy(
         update={"revert": done, "stable": stable, "history": [*history, stable] if stable else history}
     )
     table = granted(ranges, next_epoch(spec.epoch, world.now), frozenset())
+    # Only an override makes a candidate trusted, and part of it may be the candidate's already.
+    table = [r.model_copy(update={"leased": False}) if r.owner == revert.to else r for r in table]
     return written(spec, world.now, ranges=table, record=record, cause=revert.cause)
-
-
-def repaired(world: Observed, stored: Stored | None, seen: int) -> AssignmentSpec:
-    """The table when the stored one is gone or went back in time: everything frozen towards the last good revision.
-
-    `seen` is the highest epoch known from anywhere. Nothing is timed out, nothing is leased, the target stays latched.
-    """
-    base = stored.spec if stored else first_table(world)
-    good = world.status.stable or base.record.stable or NOBODY
-    cause = Cause(kind="Repair", message="the assignment was lost or went back in time", at=world.now)
-    barred = []
-    if world.target is not None and world.target.hash != good:
-        barred = [Quarantine(revision=world.target.hash, until=world.now, reason=cause.message)]
-    revert = Revert(
-        id=world.attempt_id, away=NOBODY, to=good, cause=cause, weight=BUCKETS, timeout=False, lease=base.lease
-    )
-    record = Record(
-        stable=None if good == NOBODY else good,
-        history=[] if good == NOBODY else [good],
-        revert=revert,
-        quarantine=barred,
-        handled=base.record.handled,
-        objects=base.record.objects,
-        router_image=base.record.router_image,
-    )
-    record = _without_retries(world, record)
-    ranges = [r.model_copy(update={"owner": good, "next": good, "leased": False}) for r in filled([])]
-    return written(
-        base.model_copy(update={"epoch": max(base.epoch, seen)}), world.now, ranges=ranges, record=record, cause=cause
-    )
-
-
-def first_table(world: Observed) -> AssignmentSpec:
-    """An empty table: nobody owns anything yet."""
-    traffic = world.spec.traffic if world.spec else None
-    return AssignmentSpec(
-        epoch=world.now,
-        rollout_uid=world.uid,
-        salt=world.uid,
-        header=traffic.unit.header if traffic and traffic.unit else None,
-        drain=traffic.drain if traffic else 0,
-        lease=traffic.lease.rollout if traffic else 10_000,
-        cause=Cause(kind="Started", message="created", at=world.now),
-        record=Record(router_image=world.router_image),
-    )
-
-
-def knows_more(world: Observed, epoch: int) -> int | None:
-    """The highest epoch seen anywhere if it is above `epoch`: then the object went back in time or was lost."""
-    acked = [c.acked for c in world.consumers.open] if world.consumers else []
-    seen = max([world.status.epoch, *acked], default=0)
-    return seen if seen > epoch else None

@@ -210,7 +210,7 @@ def _taken_back(view: View) -> Situation | None:
     if record.stable is None:
         words = f"Stopped: {cause.message}; there is no last good revision, its units are refused"
         return Situation(Reason.NO_LAST_GOOD, "Stopped", words)
-    asked = cause.kind in ("RollbackRequested", "RollbackPinned")
+    asked = cause.kind in ("RollbackRequested", "RollbackPinned", "Override")
     word = "Rolled back" if asked else "Reverted"
     at = f" at {format_percent(revert.weight)}" if asked else ""
     reason = Reason.ROLLED_BACK if asked else Reason.REVERTED
