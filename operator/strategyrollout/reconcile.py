@@ -16,14 +16,17 @@ from typing import Any
 from strategyrollout import telemetry
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.conditions import Reason
+from strategyrollout.api.rollout import Traffic
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.events import Events
+from strategyrollout.cluster.kinds import STATEFULSETS
 from strategyrollout.cluster.observe import Observer, Seen
 from strategyrollout.cluster.report import Reporter
+from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.workqueue import Closed, WorkQueue
-from strategyrollout.core.build import Owner
+from strategyrollout.core.build import Owner, target_port
 from strategyrollout.core.decide import decide
 from strategyrollout.core.decision import Decision
 from strategyrollout.core.observed import Observed, Problem
@@ -50,6 +53,7 @@ class Hands:
     events: Events
     evidence: Evidence | None
     background: Background
+    routers: KeptRouters
     now: Callable[[], int]
 
 
@@ -198,10 +202,9 @@ class Rollouts:
             self._queue.add(key)  # children are under no swap: never scale by a table that is no longer the stored one
             return
         owner = Owner(key.namespace, key.name, world.uid)
-        routes = providers.objects(owner, world.spec.traffic, world.stored.spec)
         results = await asyncio.gather(
             self._revisions(owner, seen, decision, world.spec.traffic.port),
-            _known(routes) if isinstance(routes, Problem) else hands.applier.objects(owner, routes),
+            self._routes(key, owner, seen, world.spec.traffic, world.stored.spec),
             return_exceptions=True,
         )
         problems: list[Problem] = []
@@ -213,6 +216,24 @@ class Rollouts:
             self._queue.add(key)  # to be reported
         elif problems:
             self._queue.add_after(key, _TROUBLE_AGAIN)
+
+    async def _routes(
+        self, key: Key, owner: Owner, seen: Seen, traffic: Traffic, table: AssignmentSpec
+    ) -> tuple[Problem, ...]:
+        """Whatever leads traffic to revisions. Routers as they were when the attempt began, not as we would make them;
+        those that nothing is kept of are left as they are."""
+        routers, name = self._hands.routers, table.record.routers
+        kept = routers.kept(key, owner, name)
+        if traffic.haproxy is not None and kept is None and (live := routers.live(owner)) is not None:
+            return await self._hands.applier.scale(STATEFULSETS, live, traffic.haproxy.replicas)
+        ports = {revision: target_port(content, traffic.port) for revision, content in seen.contents.items()}
+        routes = providers.objects(owner, traffic, table, ports=ports, kept=kept)
+        if isinstance(routes, Problem):
+            return (routes,)
+        problems = await self._hands.applier.objects(owner, routes)
+        if traffic.haproxy is not None:
+            routers.tidy(key, owner, name, routes)
+        return problems
 
     async def _revisions(self, owner: Owner, seen: Seen, decision: Decision, port: str) -> tuple[Problem, ...]:
         applier, going = self._hands.applier, decision.remove
@@ -252,6 +273,7 @@ class Rollouts:
         hands.observer.forget(key)
         hands.reporter.forget(key)
         hands.applier.forget(uid)
+        hands.routers.forget(uid)
         self._reverts.forget(key)
         telemetry.forget(key)
         self._queue.drop(key)
@@ -268,10 +290,6 @@ class Rollouts:
             return "timeout"
         _log.error("%s: again in %.2f s", key, seconds, exc_info=error)
         return "error"
-
-
-async def _known(problem: Problem) -> tuple[Problem, ...]:
-    return (problem,)
 
 
 def _version(world: Observed, revision: str) -> str:

@@ -33,11 +33,12 @@ def routers(**changes: Any) -> Routers:
 def test_everything_belongs_to_the_rollout_and_has_a_name_of_its_own() -> None:
     built = objects(routers())
     named = [(item["kind"], item["metadata"]["name"]) for item in built]
+    config = built[-1]["spec"]["template"]["metadata"]["annotations"]["strategyrollout.io/config"][:10]
     assert named == [
         ("ServiceAccount", "momentum-router"),
         ("Role", "momentum-router"),
         ("RoleBinding", "momentum-router"),
-        ("ConfigMap", "momentum-router"),
+        ("ConfigMap", "momentum-router-" + config),
         ("Service", "momentum"),
         ("Service", "momentum-routers"),
         ("StatefulSet", "momentum-router"),

@@ -15,7 +15,7 @@ from strategyrollout.api.meta import LABEL_REVISION, MANAGER_TRAFFIC, MANAGER_WO
 from strategyrollout.cluster.cache import Cache, labels_of, uid_of
 from strategyrollout.cluster.client import Api, ApiError, Body, Conflict, Forbidden, Invalid, NotFound
 from strategyrollout.cluster.ensure import Ensurer, object_path, refusal
-from strategyrollout.cluster.kinds import CONFIGMAPS, DEPLOYMENTS, REVISIONS, SERVICES
+from strategyrollout.cluster.kinds import CONFIGMAPS, DEPLOYMENTS, REVISIONS, SERVICES, Kind
 from strategyrollout.core.build import Children, Owner, child_name, children
 from strategyrollout.core.observed import Problem
 from strategyrollout.core.revision import Content, identified
@@ -34,7 +34,7 @@ class Applier:
         self._api = api
         self._cache = cache
         self._ensurer = Ensurer(api, cache)
-        self._built: dict[str, dict[tuple[str, str], Children]] = {}
+        self._built: dict[str, dict[tuple[str, str, bool], Children]] = {}
         self._contents: dict[str, dict[str, Content]] = {}
         self._accepted: dict[str, set[tuple[str, str]]] = {}
 
@@ -72,6 +72,17 @@ class Applier:
         if later is not None:
             raise later
         return tuple(problems)
+
+    async def scale(self, kind: Kind, live: Body, replicas: int) -> tuple[Problem, ...]:
+        """Changes the number of pods and nothing else, of what cannot be made again as it was."""
+        if live["spec"].get("replicas") == replicas:
+            return ()
+        meta = live["metadata"]
+        try:
+            await self._api.merge(kind.path(meta["namespace"], meta["name"]), {"spec": {"replicas": replicas}})
+        except ApiError as error:
+            return (refusal({**live, "kind": kind.plural}, error),)
+        return ()
 
     async def dry_run(self, owner: Owner, revision: str, content: Content, *, port: str) -> Problem | None:
         """Asks the API server whether it would take the Deployment; a yes is remembered. Raises `Unavailable`."""
@@ -119,11 +130,12 @@ class Applier:
 
     def _children(self, owner: Owner, name: str, content: Content, port: str) -> Children:
         built = self._built.setdefault(owner.uid, {})
-        if (name, port) not in built:
+        variant = (name, port, content.kept is not None)
+        if variant not in built:
             # Under the name it was given when it was new, whatever today's way of naming would say.
             revision = replace(identified(content), hash=name)
-            built[name, port] = children(owner, revision, content, port=port)
-        return built[name, port]
+            built[variant] = children(owner, revision, content, port=port)
+        return built[variant]
 
     async def _revision(
         self, owner: Owner, name: str, replicas: int, content: Content | None, port: str
@@ -150,11 +162,8 @@ class Applier:
     async def _scale_only(self, owner: Owner, name: str, replicas: int) -> Problem | None:
         """The record is lost, so nothing can be built; but pods that are needed for traffic must come all the same."""
         live = self._cache.get(DEPLOYMENTS, owner.namespace, child_name(owner, name))
-        if live is not None and live["spec"].get("replicas") != replicas:
-            try:
-                await self._api.merge(object_path(live), {"spec": {"replicas": replicas}})
-            except ApiError as error:
-                return refusal(live, error)
+        if live is not None and (problems := await self.scale(DEPLOYMENTS, live, replicas)):
+            return problems[0]
         text = f"ControllerRevision {child_name(owner, name)} is gone, so this revision cannot be made again"
         return Problem(Reason.MISSING_INPUT, text)
 

@@ -7,7 +7,6 @@ of it.
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -15,13 +14,13 @@ from pydantic import ValidationError
 
 from strategyrollout.api.assignment import Record
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.meta import LABEL_REVISION
 from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, Reference, labels_of, name_of, uid_of
-from strategyrollout.cluster.client import Api, Conflict, Forbidden, NotFound
+from strategyrollout.cluster.cache import Body, Cache, Reference, name_of, uid_of
+from strategyrollout.cluster.client import Api, Forbidden, NotFound
 from strategyrollout.cluster.kinds import CLUSTER_TEMPLATES, CONFIGMAPS, REVISIONS, TEMPLATES
+from strategyrollout.cluster.snapshots import Snapshots
 from strategyrollout.core.build import Owner, gate_snapshot, gate_snapshot_name
 from strategyrollout.core.gates import Gate
 from strategyrollout.core.observed import Problem, Revision
@@ -31,8 +30,6 @@ from strategyrollout.ports import Key
 
 _ABSENT_FOR_MS = 60_000
 _AGAIN = 1.0
-_UNUSED_FOR_MS = 600_000
-_UNUSED_AGAIN = 60.0
 _HASH = 10
 Wake = Callable[[Key], None]
 
@@ -103,6 +100,7 @@ class Inputs:
         self._background = background
         self._wake = wake
         self._now = now
+        self._snapshots = Snapshots(api, cache, background, wake=wake, now=now)
         self._specs: dict[Key, tuple[Hashable, tuple[RolloutSpec | None, tuple[Problem, ...]]]] = {}
         self._contents: dict[Key, tuple[Hashable, Asked]] = {}
         self._gates: dict[Key, tuple[Hashable, tuple[tuple[Gate, ...], tuple[Problem, ...]]]] = {}
@@ -209,32 +207,10 @@ class Inputs:
                 found[f"{gate.template.kind}/{gate.template.name}"] = body
         return found
 
-    def _remove_snapshots(self, key: Key, owner: Owner, keep: set[str | None]) -> None:
-        """Deletes snapshots that no attempt uses and that no pass under way may still name."""
-        prefix = gate_snapshot_name(owner, {})[:-_HASH]
-        for body in self._cache.children(REVISIONS, owner.uid):
-            name = str(body["metadata"]["name"])
-            if name in keep or not name.startswith(prefix) or LABEL_REVISION in labels_of(body):
-                continue
-            created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp() * 1000
-            if self._now() - created > _UNUSED_FOR_MS:
-                work = partial(self._api.delete, REVISIONS.path(key.namespace, name), uid=uid_of(body))
-                self._background.run(("unused gate templates", key, name), _UNUSED_AGAIN, work)
-
     def _snapshot(self, key: Key, rollout: Body, templates: Mapping[str, Body], in_use: str | None) -> str | None:
         owner = Owner(key.namespace, key.name, uid_of(rollout))
         name = gate_snapshot_name(owner, templates)
-        if self._cache.get(REVISIONS, key.namespace, name) is not None:
-            self._remove_snapshots(key, owner, {name, in_use})
-            return name
-
-        async def store() -> None:
-            try:
-                body = await self._api.create(REVISIONS.path(key.namespace), gate_snapshot(owner, templates))
-            except Conflict:
-                body = await self._api.get(REVISIONS.path(key.namespace, name))
-            self._cache.put(REVISIONS, body)
-            self._wake(key)
-
-        self._background.run(("gate templates", key, name), _AGAIN, store, partial(self._wake, key))
-        return None
+        if not self._snapshots.stored(key, gate_snapshot(owner, templates)):
+            return None
+        self._snapshots.remove_unused(key, owner.uid, gate_snapshot_name(owner, {})[:-_HASH], {name, in_use})
+        return name

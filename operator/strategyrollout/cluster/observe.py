@@ -6,7 +6,7 @@ things from starting, never a revert from finishing.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from strategyrollout.api.assignment import Record
 from strategyrollout.api.meta import LABEL_REVISION
-from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.rollout import RolloutSpec, Traffic
 from strategyrollout.api.status import RolloutStatus
 from strategyrollout.cluster.assignments import Assignments, Unreadable
 from strategyrollout.cluster.background import Background
@@ -25,7 +25,9 @@ from strategyrollout.cluster.inputs import Inputs
 from strategyrollout.cluster.kinds import DEPLOYMENTS, LEASES, REVISIONS, ROLLBACKS, ROLLOUTS
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.requests import requests_of
+from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.core.buckets import is_frozen
+from strategyrollout.core.build import Owner
 from strategyrollout.core.gates import Gate
 from strategyrollout.core.observed import Consumers, GateReading, Observed, Problem, Revision, Stored, Workload
 from strategyrollout.core.revision import Content, content_from, identified
@@ -34,6 +36,10 @@ from strategyrollout.ports import Key, Samples, Unavailable
 _ASK_FOR_THE_DEAD = 2.0
 _SOON = 1_000
 """For so long (ms) after a Freeze the watch is trusted to say that somebody has not confirmed it yet."""
+
+
+NextRouters = Callable[[Owner, Traffic, str, str], Sequence[Body]]
+"""Routers as a new attempt would have them: owner, `spec.traffic`, salt, image."""
 
 
 class GateSamples(Samples, Protocol):
@@ -67,6 +73,8 @@ class Parts:
     samples: GateSamples
     background: Background
     now: Callable[[], int]
+    routers: KeptRouters
+    next_routers: NextRouters = lambda owner, traffic, salt, image: ()
     router_image: str | None = None
 
 
@@ -200,8 +208,11 @@ class Observer:
         target = asked.target
         if target is not None and asked.content is not None:
             contents.setdefault(target.hash, asked.content)
-        if not force.settled and target is not None and not _serves(record, target.hash):
-            target = None  # an attempt must not start before the templates it will use are stored
+        routers: str | None = None
+        if target is not None and not _serves(record, target.hash):
+            routers, settled = self._next_routers(key, spec, world)
+            if not (force.settled and settled):
+                target = None  # an attempt must not start before the templates and routers it will use are stored
         on_trial, gates = _judged(record, force.gates)
         samples.watch(key, (on_trial,) if on_trial else (), gates)
         readings = tuple(GateReading(g, on_trial, samples.recent(key, on_trial, g)) for g in gates) if on_trial else ()
@@ -213,7 +224,20 @@ class Observer:
             watching_since=self._since(key, on_trial, world.now),
             blind_since=samples.blind_since(gates) if gates else None,
             templates=force.snapshot,
+            routers=routers,
+            routers_ready=self._parts.routers.ready(world.uid) if spec.traffic.haproxy is not None else None,
         )
+
+    def _next_routers(self, key: Key, spec: RolloutSpec, world: Observed) -> tuple[str | None, bool]:
+        """Name of the routers for a new attempt, and whether everything it needs of them is stored."""
+        stored = world.stored.spec if world.stored is not None else None
+        image = world.router_image or (stored.record.router_image if stored is not None else None)
+        owner = Owner(key.namespace, key.name, world.uid)
+        bodies = self._parts.next_routers(owner, spec.traffic, stored.salt if stored else world.uid, image or "")
+        if not image or not bodies:
+            return None, True
+        name = self._parts.routers.stored(key, owner, bodies)
+        return name, name is not None
 
     def _since(self, key: Key, on_trial: str, now: int) -> int:
         known = self._watching.get(key)

@@ -71,7 +71,12 @@ def started(world: Observed, stored: Stored) -> AssignmentSpec | None:
     attempt = Attempt(
         id=world.attempt_id, revision=target.hash, started_at=world.now, step_at=world.now, templates=world.templates
     )
-    update = {"attempt": attempt, "revert": None, "router_image": world.router_image or record.router_image}
+    update = {
+        "attempt": attempt,
+        "revert": None,
+        "router_image": world.router_image or record.router_image,
+        "routers": world.routers or record.routers,
+    }
     cause = Cause(kind="Started", message=f"{target.version} ({target.hash})", at=world.now)
     table = stored.spec.model_copy(update={"drain": spec.traffic.drain})
     return written(

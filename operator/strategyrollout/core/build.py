@@ -2,10 +2,13 @@
 
 Each object is a function of the revision and the number of pods alone, so an object that differs in the cluster was
 changed by somebody, and one that is gone can be made again.
+
+What decides how pods run is rendered once, when the revision is new, and kept in its ControllerRevision. A newer
+operator that would render it differently goes by what is kept, so its upgrade restarts nothing.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,7 @@ from strategyrollout.api.meta import (
     LABEL_ROLLOUT_UID,
     LABEL_VERSION,
     MANAGED_BY,
+    ROLE_ROUTER,
     ROLE_STRATEGY,
     label_version,
 )
@@ -37,7 +41,11 @@ Body = dict[str, Any]
 
 ANNOTATION_CONFIG = f"{GROUP}/config"
 SERVICE_PORT = 80
-"""Port of every Service we make; it leads to the container port of the name in `spec.traffic.port`."""
+"""Port of every Service we make."""
+ROUTED_PORT = "orders"
+"""Name by which routers know the port of a revision's Service, and Services that of a router. Never changes, because
+revisions and routers of different age, with different `spec.traffic.port`, must find each other."""
+_RENDERED = "rendered"
 _LONGEST_NAME = 253
 _DEADLINE_SECONDS = 600
 
@@ -115,20 +123,20 @@ def selector(owner: Owner, revision: str) -> dict[str, str]:
 def children(owner: Owner, revision: Revision, content: Content, *, port: str, replicas: int = 0) -> Children:
     """All objects of a revision."""
     name = child_name(owner, revision.hash)
-    labels = {
-        LABEL_REVISION: revision.hash,
-        LABEL_VERSION: label_version(revision.version).rstrip("-_."),
-        LABEL_ROLE: ROLE_STRATEGY,
-    }
+    labels = _labels(revision)
     annotations = {ANNOTATION_VERSION: revision.version}
     copies = {source: copy_name(owner, revision.hash, source) for source in content.configmaps}
+    rendered = _rendered(owner, revision, content, port)
+    data = content.kept
+    if data is None:
+        data = {**stored_data(content, revision), _RENDERED: rendered}
     return Children(
         record={
             "apiVersion": "apps/v1",
             "kind": "ControllerRevision",
             "metadata": owned(owner, name, labels, annotations),
             "revision": 1,
-            "data": stored_data(content, revision),
+            "data": data,
         },
         copies=tuple(
             {
@@ -144,25 +152,47 @@ def children(owner: Owner, revision: Revision, content: Content, *, port: str, r
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": owned(owner, name, labels, annotations),
-            "spec": {"selector": selector(owner, revision.hash), "ports": [service_port(port)]},
+            "spec": rendered["service"],
         },
         deployment={
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": owned(owner, name, labels, annotations),
-            "spec": _deployment_spec(owner, revision, content, labels, replicas),
+            "spec": {"replicas": replicas, **rendered["deployment"]},
         },
     )
 
 
-def service_port(port: str) -> Body:
-    """The one port of a Service, by the name of the container port."""
-    return {"name": port, "port": SERVICE_PORT, "targetPort": port, "protocol": "TCP"}
+def service_port(port: str, target: str | None = None) -> Body:
+    """The one port of a Service; `target` is the name of the container port when it is another one."""
+    return {"name": port, "port": SERVICE_PORT, "targetPort": target or port, "protocol": "TCP"}
 
 
-def _deployment_spec(
-    owner: Owner, revision: Revision, content: Content, labels: Mapping[str, str], replicas: int
-) -> Body:
+def target_port(content: Content | None, default: str) -> str:
+    """The container port that takes a revision's requests: `spec.traffic.port` as it was when the revision was new."""
+    kept = content.kept if content is not None else None
+    return str(kept[_RENDERED]["service"]["ports"][0]["targetPort"]) if kept and _RENDERED in kept else default
+
+
+def _labels(revision: Revision) -> dict[str, str]:
+    return {
+        LABEL_REVISION: revision.hash,
+        LABEL_VERSION: label_version(revision.version).rstrip("-_."),
+        LABEL_ROLE: ROLE_STRATEGY,
+    }
+
+
+def _rendered(owner: Owner, revision: Revision, content: Content, port: str) -> Body:
+    """Specs of the Deployment (without `replicas`) and of the Service, as kept if they are."""
+    if content.kept is not None and _RENDERED in content.kept:
+        return dict(content.kept[_RENDERED])
+    return {
+        "deployment": _deployment_spec(owner, revision, content),
+        "service": {"selector": selector(owner, revision.hash), "ports": [service_port(ROUTED_PORT, port)]},
+    }
+
+
+def _deployment_spec(owner: Owner, revision: Revision, content: Content) -> Body:
     # Every referenced name is rewritten, also of an optional ConfigMap that is missing: else it would come alive later
     # in a revision that was tried without it.
     names = _copied_names(owner, revision.hash, content)
@@ -172,7 +202,6 @@ def _deployment_spec(
     if config := config_hash(content):
         pod_annotations[ANNOTATION_CONFIG] = config
     return {
-        "replicas": replicas,
         "selector": {"matchLabels": selector(owner, revision.hash)},
         "revisionHistoryLimit": 0,
         "progressDeadlineSeconds": _DEADLINE_SECONDS,
@@ -182,7 +211,7 @@ def _deployment_spec(
             "metadata": {
                 "labels": {
                     **(given.get("labels") or {}),
-                    **labels,
+                    **_labels(revision),
                     LABEL_ROLLOUT: owner.name,
                     LABEL_ROLLOUT_UID: owner.uid,
                 },
@@ -196,6 +225,18 @@ def _deployment_spec(
 def _copied_names(owner: Owner, revision: str, content: Content) -> dict[str, str]:
     from_template = {reference.name for reference in configmap_references(content.template)}
     return {name: copy_name(owner, revision, name) for name in from_template | set(content.configmaps)}
+
+
+def routers_snapshot(owner: Owner, bodies: Sequence[Body]) -> Body:
+    """ControllerRevision that keeps what the routers are made of, named by that."""
+    tail = hashlib.sha256(canonical_json(list(bodies))).hexdigest()[:10]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": owned(owner, f"{owner.name}-routers-{tail}", {LABEL_ROLE: ROLE_ROUTER}),
+        "revision": 1,
+        "data": {"objects": list(bodies)},
+    }
 
 
 def gate_snapshot_name(owner: Owner, templates: Mapping[str, Body]) -> str:

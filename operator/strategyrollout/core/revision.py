@@ -51,6 +51,8 @@ class Content:
     template: Body
     configmaps: Mapping[str, Body] = field(default_factory=dict)
     """Name -> {data, binaryData}, each only when it is not empty. An optional one that is missing is absent."""
+    kept: Body | None = field(default=None, compare=False)
+    """`data` of the ControllerRevision it was read from, as it stands there; None of one that is new."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -155,7 +157,7 @@ def content_from(controller_revision: Mapping[str, Any]) -> Content | None:
     data = controller_revision.get("data")
     if not isinstance(data, Mapping) or not isinstance(data.get("template"), dict) or "version" not in data:
         return None
-    return Content(str(data["version"]), data["template"], dict(data.get("configMaps") or {}))
+    return Content(str(data["version"]), data["template"], dict(data.get("configMaps") or {}), kept=dict(data))
 
 
 def revision_from(controller_revision: Mapping[str, Any]) -> Revision | None:

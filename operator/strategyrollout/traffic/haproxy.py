@@ -1,17 +1,20 @@
 """The routers of a rollout: what the `haproxy` provider needs to exist, as plain dicts out of plain values.
 
-They are built when a rollout starts and left alone otherwise: an upgrade of the operator must not restart what routes
-orders. So the image is that of the assignment's record, and the pods carry the hash of the configuration they read
-when they started.
+They are built when an attempt starts, kept as built (`core.build.routers_snapshot`) and left alone until the next one
+does: an upgrade of the operator must not restart what routes orders. Each configuration has an immutable ConfigMap of
+its own, so that a router that is restarted reads what it read when it was made.
+
+While routers are replaced, those before and those after live with the same Services, account and permissions. So
+what is built here may never serve one of them alone; the selectors and names of a StatefulSet cannot change at all.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from strategyrollout.api.meta import GROUP, LABEL_COMPONENT, LABEL_ROLE, LABEL_ROLLOUT, ROLE_ROUTER, VERB_ACKNOWLEDGE
-from strategyrollout.core.build import ANNOTATION_CONFIG, Owner, owned, service_port
+from strategyrollout.core.build import ANNOTATION_CONFIG, ROUTED_PORT, Owner, owned, service_port
 from strategyrollout.core.routing import request_limit
 from strategyrollout.traffic.guarantees import Guarantees
 from strategyrollout.traffic.haproxy_config import HEALTH_PORT, PORT, haproxy_config
@@ -45,23 +48,48 @@ class Routers:
 
 
 def router_name(owner: Owner) -> str:
-    """Name of the StatefulSet, its ConfigMap, ServiceAccount, Role and RoleBinding."""
+    """Name of the StatefulSet, its ServiceAccount, Role and RoleBinding."""
     return f"{owner.name}-router"
+
+
+def config_name(owner: Owner, mark: str) -> str:
+    """Name of the ConfigMap with the configuration that has this hash."""
+    return f"{router_name(owner)}-{mark[:10]}"
 
 
 def objects(routers: Routers) -> list[Body]:
     """Everything, in the order in which it must be made. Raises ValueError (see `haproxy_config`)."""
     config = haproxy_config(header=routers.header, salt=routers.salt, drain=routers.drain)
+    mark = hashlib.sha256(config.encode()).hexdigest()[:16]
     return [
-        *_identity(routers.owner),
+        *identity(routers.owner),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": owned(routers.owner, router_name(routers.owner), _LABELS),
+            "metadata": owned(routers.owner, config_name(routers.owner, mark), _LABELS),
+            "immutable": True,
             "data": {"haproxy.cfg": config},
         },
         *_services(routers),
-        _stateful_set(routers, hashlib.sha256(config.encode()).hexdigest()[:16]),
+        _stateful_set(routers, mark),
+    ]
+
+
+def without_replicas(bodies: Sequence[Body]) -> list[Body]:
+    """What is kept of routers: how many of them there are is the rollout's to say at any time."""
+    return [
+        {**body, "spec": {key: value for key, value in body["spec"].items() if key != "replicas"}}
+        if body["kind"] == "StatefulSet"
+        else body
+        for body in bodies
+    ]
+
+
+def with_replicas(bodies: Sequence[Body], replicas: int) -> list[Body]:
+    """What is kept of routers, with as many of them as are wanted now."""
+    return [
+        {**body, "spec": {**body["spec"], "replicas": replicas}} if body["kind"] == "StatefulSet" else body
+        for body in bodies
     ]
 
 
@@ -72,7 +100,7 @@ def _selector(owner: Owner) -> dict[str, str]:
     return {LABEL_ROLLOUT: owner.name, LABEL_ROLE: ROLE_ROUTER}
 
 
-def _identity(owner: Owner) -> list[Body]:
+def identity(owner: Owner) -> list[Body]:
     """Who the agent is and what it may: read one assignment, follow endpoints, keep its Lease. Nothing else."""
     name = router_name(owner)
     metadata = owned(owner, name, _LABELS)
@@ -116,7 +144,7 @@ def _identity(owner: Owner) -> list[Body]:
 def _services(routers: Routers) -> list[Body]:
     """The one clients use, named like the rollout, and the one a StatefulSet must have."""
     owner = routers.owner
-    ports = [service_port(routers.port_name)]
+    ports = [service_port(routers.port_name, ROUTED_PORT)]
     return [
         {
             "apiVersion": "v1",
@@ -150,13 +178,13 @@ def _stateful_set(routers: Routers, config: str) -> Body:
                     "labels": {**_selector(owner), **_LABELS},
                     "annotations": {ANNOTATION_CONFIG: config},
                 },
-                "spec": _pod(routers),
+                "spec": _pod(routers, config_name(owner, config)),
             },
         },
     }
 
 
-def _pod(routers: Routers) -> Body:
+def _pod(routers: Routers, config: str) -> Body:
     name = router_name(routers.owner)
     limit_seconds = -(-request_limit(routers.drain) // 1000)
     return {
@@ -173,7 +201,7 @@ def _pod(routers: Routers) -> Body:
         "containers": [_agent(routers), _proxy(routers, limit_seconds)],
         "volumes": [
             {"name": "run", "emptyDir": {}},
-            {"name": "config", "configMap": {"name": name}},
+            {"name": "config", "configMap": {"name": config}},
             {"name": "token", "projected": {"sources": _TOKEN_SOURCES}},
         ],
     }
@@ -213,7 +241,7 @@ def _fields(fields: Mapping[str, str]) -> list[Body]:
 
 def _agent(routers: Routers) -> Body:
     owner = routers.owner
-    values = {"ROLLOUT": owner.name, "ROLLOUT_UID": owner.uid, "PORT_NAME": routers.port_name}
+    values = {"ROLLOUT": owner.name, "ROLLOUT_UID": owner.uid, "PORT_NAME": ROUTED_PORT}
     fields = {"NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}
     mounts = [{"name": "token", "mountPath": _TOKEN_DIR, "readOnly": True}]
     return {
@@ -233,7 +261,7 @@ def _proxy(routers: Routers, limit_seconds: int) -> Body:
     return {
         **_container(routers, "proxy", [*_values(values), *_fields({"POD_IP": "status.podIP"})], mounts),
         "ports": [
-            {"name": routers.port_name, "containerPort": PORT, "protocol": "TCP"},
+            {"name": ROUTED_PORT, "containerPort": PORT, "protocol": "TCP"},
             {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
         ],
         "readinessProbe": {

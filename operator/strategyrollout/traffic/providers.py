@@ -4,8 +4,8 @@ A provider is pure: it says which objects must exist, and writing them is the sa
 declares in `keeps`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -19,43 +19,92 @@ from strategyrollout.traffic.guarantees import Guarantees
 from strategyrollout.traffic.haproxy import Body, Routers
 
 _build = lru_cache(maxsize=4_096)(haproxy.objects)  # the same routers, pass after pass
+_identity = lru_cache(maxsize=4_096)(haproxy.identity)
+_KEPT = {"ConfigMap", "Service", "StatefulSet"}
 
 
-def objects(owner: Owner, traffic: Traffic, table: AssignmentSpec) -> list[Body] | Problem:
-    """Everything that the rollout's provider needs to exist, or what a person must mend first."""
-    for field, provider in PROVIDERS.items():
-        if getattr(traffic, field) is not None:
-            return provider.objects(owner, traffic, table)
+@dataclass(frozen=True)
+class Carrier:
+    """What the objects of a rollout's traffic depend on."""
+
+    owner: Owner
+    traffic: Traffic
+    table: AssignmentSpec
+    ports: Mapping[str, str] = field(default_factory=dict)
+    """Revision -> the container port that takes its requests, where it is not that of `traffic`."""
+
+
+def objects(
+    owner: Owner,
+    traffic: Traffic,
+    table: AssignmentSpec,
+    *,
+    ports: Mapping[str, str] | None = None,
+    kept: Sequence[Body] | None = None,
+) -> list[Body] | Problem:
+    """Everything that the rollout's provider needs to exist, or what a person must mend first.
+
+    `kept`: the routers as they were made when the attempt started (`next_routers`); without, as they would be made now.
+    """
+    for name, provider in PROVIDERS.items():
+        if getattr(traffic, name) is not None:
+            if kept is not None and traffic.haproxy is not None:
+                return [*_identity(owner), *haproxy.with_replicas(kept, traffic.haproxy.replicas)]
+            return provider.objects(Carrier(owner, traffic, table, ports or {}))
     return Problem(Reason.INVALID_SPEC, "set exactly one of traffic.haproxy and traffic.service", "spec.traffic")
 
 
-def _haproxy(owner: Owner, traffic: Traffic, table: AssignmentSpec) -> list[Body] | Problem:
+@lru_cache(maxsize=4_096)
+def next_routers(owner: Owner, traffic: Traffic, salt: str, image: str) -> tuple[Body, ...]:
+    """What a new attempt keeps of its routers: all that decides how they run and who reaches them.
+
+    Not their permissions: those are today's, because it is today's cluster that asks for them. Empty where there are
+    no routers, or none can be made, which `objects` tells.
+    """
+    if traffic.haproxy is None or traffic.unit is None:
+        return ()
+    try:
+        bodies = haproxy.objects(
+            _routers(owner, traffic, image=image, header=traffic.unit.header, salt=salt, drain=traffic.drain)
+        )
+    except ValueError:
+        return ()
+    kept = [body for body in bodies if body["kind"] in _KEPT]
+    return tuple(haproxy.without_replicas(kept))
+
+
+def _routers(owner: Owner, traffic: Traffic, *, image: str, header: str, salt: str, drain: int) -> Routers:
     assert traffic.haproxy is not None
-    image = table.record.router_image
+    return Routers(
+        owner=owner,
+        image=image,
+        replicas=traffic.haproxy.replicas,
+        port_name=traffic.port,
+        header=header,
+        salt=salt,
+        drain=drain,
+    )
+
+
+def _haproxy(carrier: Carrier) -> list[Body] | Problem:
+    table, image = carrier.table, carrier.table.record.router_image
     if not image:
         text = "the operator knows no image for routers; set STRATEGYROLLOUT_ROUTER_IMAGE on it and apply a new version"
-        return Problem(Reason.MISSING_INPUT, text, "spec.traffic.haproxy")
+        return Problem(Reason.MISSING_INPUT, text, "spec.traffic.haproxy", lasting=False)
     if table.header is None:
         return Problem(Reason.INVALID_SPEC, "set the header that carries the unit", "spec.traffic.unit.header")
     try:
-        return _build(
-            Routers(
-                owner=owner,
-                image=image,
-                replicas=traffic.haproxy.replicas,
-                port_name=traffic.port,
-                header=table.header,
-                salt=table.salt,
-                drain=table.drain,
-            )
-        )
+        facts = {"header": table.header, "salt": table.salt}
+        return _build(_routers(carrier.owner, carrier.traffic, image=image, drain=table.drain, **facts))
     except ValueError as error:
         return Problem(Reason.INVALID_SPEC, str(error), "spec.traffic")
 
 
-def _service(owner: Owner, traffic: Traffic, table: AssignmentSpec) -> list[Body] | Problem:
+def _service(carrier: Carrier) -> list[Body] | Problem:
+    traffic, table = carrier.traffic, carrier.table
     assert traffic.service is not None
-    return [service.service(owner, traffic.service.name, traffic.port, table)]
+    port = carrier.ports.get(service.served(table.ranges), traffic.port)
+    return [service.service(carrier.owner, traffic.service.name, traffic.port, table, target=port)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +112,7 @@ class Provider:
     """One way to enforce an assignment."""
 
     keeps: Guarantees
-    objects: Callable[[Owner, Traffic, AssignmentSpec], list[Body] | Problem]
+    objects: Callable[[Carrier], list[Body] | Problem]
     """Everything that must exist, in the order in which it must be made."""
 
 

@@ -34,11 +34,16 @@ def served(ranges: Sequence[Range]) -> str:
     return min(buckets, key=lambda name: (-buckets[name], name)) if buckets else NOBODY
 
 
-def service(owner: Owner, name: str, port: str, assignment: AssignmentSpec) -> dict[str, Any]:
-    """The Service as it should be. With nobody to serve it selects no pod at all."""
+def service(
+    owner: Owner, name: str, port: str, assignment: AssignmentSpec, *, target: str | None = None
+) -> dict[str, Any]:
+    """The Service as it should be. With nobody to serve it selects no pod at all.
+
+    `target` is the container port of who is served, where it is not called like the Service's own.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": owned(owner, name, {}),
-        "spec": {"selector": selector(owner, served(assignment.ranges)), "ports": [service_port(port)]},
+        "spec": {"selector": selector(owner, served(assignment.ranges)), "ports": [service_port(port, target)]},
     }
