@@ -32,18 +32,18 @@ from strategyrollout.cluster.observe import Observer, Parts
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.report import Reporter
 from strategyrollout.cluster.resync import Resync
-from strategyrollout.cluster.workqueue import WorkQueue
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.snapshots import Snapshots
+from strategyrollout.cluster.workqueue import WorkQueue
 from strategyrollout.metrics.plane import QueryPlane
 from strategyrollout.ports import Key, Unavailable
 from strategyrollout.readiness import Readiness
 from strategyrollout.reconcile import Hands, Rollouts
 from strategyrollout.settings import Settings
 from strategyrollout.telemetry import Live
+from strategyrollout.traffic import providers
 
 _log = logging.getLogger(__name__)
-from strategyrollout.traffic import providers
 
 _OFTEN = (ROLLOUTS, ASSIGNMENTS, ROLLBACKS)
 _LAG = 10.0
@@ -90,6 +90,8 @@ class Process:
 
     def _hands(self) -> Hands:
         applier = Applier(self.api, self.cache)
+        snapshots = Snapshots(self.api, self.cache, self.background, wake=self.queue.add, now=now_ms)
+        routers = KeptRouters(self.api, self.cache, self.background, snapshots)
         parts = Parts(
             cache=self.cache,
             assignments=self.assignments,
@@ -99,9 +101,9 @@ class Process:
             samples=self.samples,
             background=self.background,
             now=now_ms,
+            routers=routers,
+            next_routers=providers.next_routers,
             router_image=self.settings.router_image,
-        snapshots = Snapshots(self.api, self.cache, self.background, wake=self.queue.add, now=now_ms)
-        routers = KeptRouters(self.api, self.cache, self.background, snapshots)
         )
         return Hands(
             observer=Observer(parts),
@@ -112,7 +114,6 @@ class Process:
             evidence=self.evidence,
             background=self.background,
             routers=routers,
-            next_routers=providers.next_routers,
             now=now_ms,
         )
 
@@ -123,7 +124,6 @@ class Process:
             asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
         server = await web.serve(
             self.settings.http_address, self.settings.http_port, ready=self.in_the_way, alive=self.not_alive
-            routers=routers,
         )
         Live(self.queue.depth, self.queue.busy, lambda: self.queue.counters.retried, self._requests).register()
         await self.samples.start()
