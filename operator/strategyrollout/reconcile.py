@@ -22,9 +22,10 @@ from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.events import Events
 from strategyrollout.cluster.kinds import STATEFULSETS
-from strategyrollout.cluster.observe import Observer, Seen
+from strategyrollout.cluster.observe import Observer
 from strategyrollout.cluster.report import Reporter
 from strategyrollout.cluster.routers import KeptRouters
+from strategyrollout.cluster.serving import Seen
 from strategyrollout.cluster.workqueue import Closed, WorkQueue
 from strategyrollout.core.build import Owner, target_port
 from strategyrollout.core.decide import decide

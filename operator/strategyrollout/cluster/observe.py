@@ -1,42 +1,29 @@
 """Makes the world one pass sees, from the cache and as few reads as possible.
 
-Only two reads are ever waited for: the assignment, when the cache's copy will not do, and the open Leases, when
-somebody must have confirmed something. Everything else is taken as it is known, and what is not known yet keeps new
-things from starting, never a revert from finishing.
+Who serves what is told by `serving`, and is all a revert needs. What is added here, the revision asked for and its
+gates, is taken as it is known; what is not known yet keeps new things from starting, never a revert from finishing.
 """
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from strategyrollout.api.assignment import Record
-from strategyrollout.api.meta import LABEL_REVISION
 from strategyrollout.api.rollout import RolloutSpec, Traffic
-from strategyrollout.api.status import RolloutStatus
-from strategyrollout.cluster.assignments import Assignments, Unreadable
+from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, labels_of, uid_of
-from strategyrollout.cluster.client import ApiError
-from strategyrollout.cluster.consumers import ConsumerLeases, acked_epoch, is_open
+from strategyrollout.cluster.cache import Body, Cache
+from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.inputs import Inputs
-from strategyrollout.cluster.kinds import DEPLOYMENTS, LEASES, REVISIONS, ROLLBACKS, ROLLOUTS
+from strategyrollout.cluster.kinds import ROLLOUTS
 from strategyrollout.cluster.pods import PodTroubles
-from strategyrollout.cluster.requests import requests_of
 from strategyrollout.cluster.routers import KeptRouters
-from strategyrollout.core.buckets import is_frozen
+from strategyrollout.cluster.serving import Seen, Serving
 from strategyrollout.core.build import Owner
 from strategyrollout.core.gates import Gate
-from strategyrollout.core.observed import Consumers, GateReading, Observed, Problem, Revision, Stored, Workload
-from strategyrollout.core.revision import Content, content_from, identified
-from strategyrollout.ports import Key, Samples, Unavailable
-
-_ASK_FOR_THE_DEAD = 2.0
-_SOON = 1_000
-"""For so long (ms) after a Freeze the watch is trusted to say that somebody has not confirmed it yet."""
-
+from strategyrollout.core.observed import GateReading, Observed, Problem
+from strategyrollout.core.revision import Content
+from strategyrollout.ports import Key, Samples
 
 NextRouters = Callable[[Owner, Traffic, str, str], Sequence[Body]]
 """Routers as a new attempt would have them: owner, `spec.traffic`, salt, image."""
@@ -47,18 +34,6 @@ class GateSamples(Samples, Protocol):
 
     def problems(self, gates: tuple[Gate, ...]) -> tuple[Problem, ...]:
         """Gates that no waiting will help."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The world of a pass, with what only the hands need of it."""
-
-    world: Observed
-    rollout: Body
-    contents: Mapping[str, Content] = field(default_factory=dict)
-    """Revision -> everything needed to build it."""
-    unknown: str = ""
-    """Why the assignment is not known."""
 
 
 @dataclass
@@ -79,11 +54,18 @@ class Parts:
 
 
 class Observer:
-    """Keeps what outlives a pass: parsed revisions, problems of earlier passes, since when samples are kept."""
+    """Keeps what outlives a pass: problems of earlier passes, since when samples are kept."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._revisions: dict[str, tuple[str, Revision, Content]] = {}
+        self._serving = Serving(
+            cache=parts.cache,
+            assignments=parts.assignments,
+            consumers=parts.consumers,
+            pods=parts.pods,
+            background=parts.background,
+            now=parts.now,
+        )
         self._troubles: dict[Key, tuple[Problem, ...]] = {}
         self._watching: dict[Key, tuple[str, int]] = {}
 
@@ -93,33 +75,15 @@ class Observer:
         rollout = parts.cache.get(ROLLOUTS, key.namespace, key.name)
         if rollout is None:
             return None
-        meta, uid = rollout["metadata"], uid_of(rollout)
         spec, problems = parts.inputs.spec(key, rollout)
-        world = Observed(
-            now=parts.now(),
-            namespace=key.namespace,
-            name=key.name,
-            uid=uid,
-            generation=int(meta.get("generation") or 0),
-            deleting=bool(meta.get("deletionTimestamp")),
-            spec=spec,
-            problems=problems,
-            requests=requests_of(rollout, parts.cache.all(ROLLBACKS, key.namespace)),
-            status=_status(rollout),
-            attempt_id=str(uuid.uuid4()),
-            router_image=parts.router_image,
-        )
-        try:
-            stored = await parts.assignments.read(key, uid)
-            consumers = await self._consumers(key, uid, stored)
-        except Unreadable as error:
-            return Seen(replace(world, assignment_known=False), rollout, unknown=str(error))
-        revisions, contents = self._kept(uid)
-        world = replace(world, now=parts.now(), stored=stored, consumers=consumers, revisions=revisions)
-        world = replace(world, workloads=self._workloads(key, uid))
+        seen = await self._serving.look(key, rollout, spec, problems)
+        if seen.unknown:
+            return seen
+        world, contents = replace(seen.world, router_image=parts.router_image), dict(seen.contents)
         if spec is not None:
             world = self._with_inputs(key, rollout, spec, world, contents)
-        return Seen(replace(world, problems=(*world.problems, *self._troubles.get(key, ()))), rollout, contents)
+        world = replace(world, problems=(*world.problems, *self._troubles.get(key, ())))
+        return replace(seen, world=world, contents=contents)
 
     def trouble(self, key: Key, problems: tuple[Problem, ...]) -> bool:
         """Notes what the hands could not do, for the next pass to report. Returns whether that is news."""
@@ -135,68 +99,6 @@ class Observer:
         self._parts.assignments.forget(key)
         self._troubles.pop(key, None)
         self._watching.pop(key, None)
-
-    async def _consumers(self, key: Key, uid: str, stored: Stored | None) -> Consumers | None:
-        """A list of the open Leases, when anybody must have confirmed anything or knows more than the object."""
-        parts = self._parts
-        if stored is not None and not is_frozen(stored.spec.ranges):
-            leases = parts.cache.children(LEASES, uid)
-            if not any(is_open(lease) and acked_epoch(lease) > stored.spec.epoch for lease in leases):
-                return None
-        if stored is not None and self._surely_waiting(uid, stored):
-            return None
-        try:
-            found = await parts.consumers.list(key.namespace, uid)
-        except (ApiError, Unavailable) as error:
-            if stored is None:  # whether this is the very first table is for the Leases to say
-                raise Unreadable(str(error)) from error
-            return None
-        for consumer in found.open if stored is not None and not _is_young(stored, found.listed_at) else ():
-            if stored is not None and consumer.acked != stored.spec.epoch and consumer.acked_at < found.listed_at:
-                name, pod = consumer.name, consumer.pod
-                parts.background.run(
-                    ("ended?", name),
-                    _ASK_FOR_THE_DEAD,
-                    lambda name=name, pod=pod: parts.consumers.close_ended(key.namespace, name, pod),  # type: ignore[misc]
-                )
-        return found
-
-    def _surely_waiting(self, uid: str, stored: Stored) -> bool:
-        """Whether a list would only say what the watch says: somebody is still busy with a Freeze just written."""
-        if not _is_young(stored, self._parts.now()):
-            return False
-        acked = [acked_epoch(lease) for lease in self._parts.cache.children(LEASES, uid) if is_open(lease)]
-        return bool(acked) and min(acked) < stored.spec.epoch >= max(acked)
-
-    def _kept(self, uid: str) -> tuple[dict[str, Revision], dict[str, Content]]:
-        revisions, contents = {}, {}
-        for body in self._parts.cache.children(REVISIONS, uid):
-            name, version = labels_of(body).get(LABEL_REVISION), body["metadata"]["resourceVersion"]
-            if not name:
-                continue
-            known = self._revisions.get(uid_of(body))
-            if known is None or known[0] != version:
-                content = content_from(body)
-                if content is None:
-                    continue
-                known = self._revisions[uid_of(body)] = (version, replace(identified(content), hash=name), content)
-            revisions[name], contents[name] = known[1], known[2]
-        return revisions, contents
-
-    def _workloads(self, key: Key, uid: str) -> dict[str, Workload]:
-        found = {}
-        for body in self._parts.cache.children(DEPLOYMENTS, uid):
-            revision, status = labels_of(body).get(LABEL_REVISION), body.get("status") or {}
-            if not revision or body["metadata"].get("deletionTimestamp"):
-                continue
-            desired, ready = int(body["spec"].get("replicas", 1)), int(status.get("readyReplicas") or 0)
-            if ready < desired:
-                problem = self._parts.pods.sentence(key, uid, revision)
-            else:
-                problem = ""
-                self._parts.pods.ready(key, revision)
-            found[revision] = Workload(revision, desired, int(status.get("replicas") or 0), ready, problem)
-        return found
 
     def _with_inputs(
         self, key: Key, rollout: Body, spec: RolloutSpec, world: Observed, contents: dict[str, Content]
@@ -246,10 +148,6 @@ class Observer:
         return known[1]
 
 
-def _is_young(stored: Stored, now: int) -> bool:
-    return stored.freeze_written_at is not None and now < stored.freeze_written_at + _SOON
-
-
 def _serves(record: Record | None, revision: str) -> bool:
     return record is not None and (
         revision == record.stable or (record.attempt is not None and record.attempt.revision == revision)
@@ -264,19 +162,3 @@ def _judged(record: Record | None, gates: tuple[Gate, ...]) -> tuple[str, tuple[
         return record.attempt.revision, gates
     for_life = tuple(g for g in gates if "Always" in g.when)
     return (record.stable, for_life) if record.stable and for_life else ("", ())
-
-
-def _status(rollout: Body) -> RolloutStatus:
-    """The report of an earlier pass. Of one that another version wrote, what can be read counts; none of it decides."""
-    written = rollout.get("status") or {}
-    try:
-        return RolloutStatus.model_validate(written)
-    except ValidationError:
-        readable = {}
-        for name, value in written.items():
-            try:
-                RolloutStatus.model_validate({name: value})
-            except ValidationError:
-                continue
-            readable[name] = value
-        return RolloutStatus.model_validate(readable)
