@@ -122,10 +122,13 @@ if {{ var(txn.row),field(5,:) -m str {LEASED} }} {{ var(txn.left) -m int le 0 }}
 """
 
 
+# Metrics of HAProxy's own, without its hundreds of servers: the thread that writes them also routes orders.
 _HEALTH = f"""\
 frontend health
     bind "${{POD_IP}}:${{HEALTH_PORT}}"
     http-request set-log-level silent
+    http-request set-query scope=frontend&scope=backend if {{ path /metrics }}
+    http-request use-service prometheus-exporter if {{ path /metrics }}
     http-request set-var(txn.admitting) "int({KEY_ADMITTING}),map_int({_MAP},{UNLISTED})"
     http-request return status 200 content-type text/plain string "ok\\n" \
 if {{ path /readyz }} {{ var(txn.admitting) -m str {ADMITTING} }}
