@@ -234,7 +234,10 @@ def test_it_finishes_the_repair_of_a_lost_table_towards_what_it_names() -> None:
     sim.table = sim.history[2]  # a backup
     override(sim, to(V1))
     assert sim.share("v1") == 10_000
-    assert any(t.cause.kind == "Repair" for t in sim.history)
+    assert {t.cause.kind for t in sim.history[-2:]} == {"Override"}
+    assert all(r.next == V1 for r in sim.history[-2].ranges)
+    sim.run(MINUTE)
+    assert sim.status.state == "RolledBack"
 
 
 def test_what_serves_everything_already_needs_nothing() -> None:

@@ -9,7 +9,7 @@ from strategyrollout.api.meta import BUCKETS, NOBODY
 from strategyrollout.core.buckets import filled
 from strategyrollout.core.moves import written
 from strategyrollout.core.observed import Observed, Stored
-from strategyrollout.core.requests import without_retries
+from strategyrollout.core.requests import all_answered, asked_cause, override_asked, without_retries
 
 
 def repaired(world: Observed, stored: Stored | None, seen: int) -> AssignmentSpec:
@@ -21,8 +21,13 @@ def repaired(world: Observed, stored: Stored | None, seen: int) -> AssignmentSpe
     good = world.status.stable or base.record.stable or NOBODY
     cause = Cause(kind="Repair", message="the assignment was lost or went back in time", at=world.now)
     barred = []
+    override = override_asked(world)
+    if override is not None:  # whoever may move traffic by override alone may not write anything else
+        good, cause = override[1], asked_cause(world, override[0])
+        left = sorted(set(world.revisions) - {good})  # what served is not known, so nothing there is comes by itself
+        barred = [Quarantine(revision=name, until=world.now, reason=cause.message) for name in left][-19:]
     if world.target is not None and world.target.hash != good:
-        barred = [Quarantine(revision=world.target.hash, until=world.now, reason=cause.message)]
+        barred += [Quarantine(revision=world.target.hash, until=world.now, reason=cause.message)]
     revert = Revert(
         id=world.attempt_id, away=NOBODY, to=good, cause=cause, weight=BUCKETS, timeout=False, lease=base.lease
     )
@@ -36,7 +41,7 @@ def repaired(world: Observed, stored: Stored | None, seen: int) -> AssignmentSpe
         router_image=base.record.router_image,
         routers=base.record.routers,
     )
-    record = without_retries(world, record)
+    record = all_answered(world, record) if override is not None else without_retries(world, record)
     ranges = [r.model_copy(update={"owner": good, "next": good, "leased": False}) for r in filled([])]
     return written(
         base.model_copy(update={"epoch": max(base.epoch, seen)}), world.now, ranges=ranges, record=record, cause=cause

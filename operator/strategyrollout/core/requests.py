@@ -9,13 +9,14 @@ revision there is, and has acted when that revision has everything.
 
 from dataclasses import dataclass
 
-from strategyrollout.api.assignment import AssignmentSpec, Record
+from strategyrollout.api.assignment import AssignmentSpec, Cause, CauseKind, Record
 from strategyrollout.api.meta import BUCKETS, NOBODY
 from strategyrollout.api.rollback import RollbackStatus
 from strategyrollout.api.scalars import format_time
 from strategyrollout.core.buckets import is_frozen, weight
 from strategyrollout.core.observed import Observed, Request
 
+_ASKED: dict[str, CauseKind] = {"Pin": "RollbackPinned", "Override": "Override"}
 MOST_OBJECTS = 50  # that the record remembers
 
 
@@ -154,6 +155,20 @@ def all_answered(world: Observed, record: Record) -> Record:
     return record
 
 
+def asked_cause(world: Observed, request: Request) -> Cause:
+    """Why the table changes, in the words of who asked."""
+    kind: CauseKind = _ASKED.get(request.source, "RollbackRequested")
+    told = f"override by {request.by}: {request.reason}" if request.source == "Override" else request.reason
+    return Cause(kind=kind, message=told[:512], key=request.key, by=request.by[:256] or None, at=world.now)
+
+
+def override_asked(world: Observed) -> tuple[Request, str] | None:
+    """A person's override and the revision it names; None when there is none, or no such revision."""
+    asked = next((r for r in world.requests if r.source == "Override"), None)
+    to = _named(world, asked.to) if asked is not None else None
+    return (asked, to) if asked is not None and to is not None else None
+
+
 def redirection(world: Observed, stored: AssignmentSpec) -> tuple[Request, str] | None:
     """A rollback to another revision by name while everything is on its way back, and where it leads.
 
@@ -164,14 +179,12 @@ def redirection(world: Observed, stored: AssignmentSpec) -> tuple[Request, str] 
     revert = record.revert
     if revert is None or revert.served_at is not None:
         return None
-    asked = all_fresh(world, record, "Rollback")
-    if asked and asked[0].source == "Override":
-        to = _named(world, asked[0].to)
-        taken_over = revert.cause.kind == "Override" and revert.to == to
-        return None if to is None or taken_over else (asked[0], to)
+    override = override_asked(world)
+    if override is not None:
+        return None if (revert.cause.kind, revert.to) == ("Override", override[1]) else override
     if not all(r.next for r in stored.ranges):
         return None
-    for request in asked:
+    for request in all_fresh(world, record, "Rollback"):
         to = None if request.to == "Previous" else _named(world, request.to)
         if to is not None and to != revert.to and to in record.history:
             return request, to

@@ -11,7 +11,6 @@ from strategyrollout.api.assignment import (
     AssignmentSpec,
     Attempt,
     Cause,
-    CauseKind,
     Range,
     Record,
     Revert,
@@ -27,6 +26,7 @@ from strategyrollout.core.repair import knows_more
 from strategyrollout.core.requests import (
     all_answered,
     answered,
+    asked_cause,
     due_rollback,
     is_taken_back,
     latched,
@@ -35,8 +35,6 @@ from strategyrollout.core.requests import (
     rollback_target,
     without_retries,
 )
-
-_ASKED: dict[str, CauseKind] = {"Pin": "RollbackPinned", "Override": "Override"}
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,11 @@ def wanted(world: Observed, record: Record, health: Health) -> Away | None:
     if due is not None:
         asked, target = due
         assert target.away is not None
-        return Away(target.away, target.to or NOBODY, _asked_cause(world, asked), everything=asked.source == "Override")
+        return Away(target.away, target.to or NOBODY, asked_cause(world, asked), everything=asked.source == "Override")
     if record.attempt is not None:
         cause = _attempt_cause(world, record, record.attempt, health)
         return Away(record.attempt.revision, record.stable or NOBODY, cause) if cause else None
     return _after_promotion(world, record, health)
-
-
-def _asked_cause(world: Observed, request: Request) -> Cause:
-    kind: CauseKind = _ASKED.get(request.source, "RollbackRequested")
-    told = f"override by {request.by}: {request.reason}" if request.source == "Override" else request.reason
-    return Cause(kind=kind, message=told[:512], key=request.key, by=request.by[:256] or None, at=world.now)
 
 
 def _attempt_cause(world: Observed, record: Record, attempt: Attempt, health: Health) -> Cause | None:
@@ -215,7 +207,7 @@ def second_write(world: Observed, stored: Stored) -> tuple[AssignmentSpec | None
 def _redirected(world: Observed, stored: Stored, revert: Revert, request: Request, to: str) -> AssignmentSpec:
     """The Freeze in force with another target. A new epoch, so everybody acks and drains anew."""
     spec, record = stored.spec, stored.spec.record
-    cause = _asked_cause(world, request)
+    cause = asked_cause(world, request)
     if request.source == "Override":
         away = rollback_target(world, record, request).away or NOBODY
         return first_write(world, stored, Away(away, to, cause, everything=True), flip=False)
