@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes strategy pods the way the documentation tells users to configure theirs.
+"""A real Prometheus with the very scrape configuration that users get.
 
 Why by label and not by annotation: the operator labels every pod it makes, so what is scraped, and under which names,
 follows from the rollout and cannot be forgotten by the author of a strategy.
@@ -12,43 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 
 from tests.cluster.build import binary
 from tests.cluster.processes import ClusterError, Program, until
 
 ADDRESS = "127.0.0.1:9090"
 URL = f"http://{ADDRESS}"
-_PREFIX = "strategyrollout.io/"
+SCRAPE_CONFIG = Path(__file__).parents[2] / "manifests" / "prometheus" / "scrape-config.yaml"
 
 
-def _meta(label: str) -> str:
-    return "__meta_kubernetes_pod_label_" + "".join(c if c.isalnum() else "_" for c in label)
+def configuration(kubeconfig: Path | None, interval: str) -> dict[str, Any]:
+    """The configuration file; JSON is YAML too. The jobs are those users get, but for how often strategies are scraped.
 
-
-def configuration(kubeconfig: Path, interval: str) -> dict[str, Any]:
-    """The configuration file; JSON is YAML too."""
-    copied = {
-        "__meta_kubernetes_namespace": "namespace",
-        "__meta_kubernetes_pod_name": "pod",
-        **{_meta(_PREFIX + name): name for name in ("rollout", "revision", "version", "role")},
-    }
-    keep: list[dict[str, Any]] = [
-        {"source_labels": [_meta(_PREFIX + "rollout")], "regex": ".+", "action": "keep"},
-        {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "metrics", "action": "keep"},
-        {"source_labels": ["__meta_kubernetes_pod_phase"], "regex": "Succeeded|Failed", "action": "drop"},
-    ]
-    relabel = [*keep, *({"source_labels": [source], "target_label": target} for source, target in copied.items())]
+    Without a kubeconfig Prometheus uses the account of its pod.
+    """
+    jobs = yaml.safe_load(SCRAPE_CONFIG.read_text())["scrape_configs"]
+    for job in jobs:
+        if kubeconfig is not None:
+            job["kubernetes_sd_configs"] = [{"role": "pod", "kubeconfig_file": str(kubeconfig)}]
+        if job["job_name"] == "strategies":
+            del job["scrape_interval"], job["scrape_timeout"]
     return {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
-        "scrape_configs": [
-            {
-                "job_name": "strategies",
-                "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
-                "relabel_configs": relabel,
-                # Small hand-written strategies often send no content type; newer versions refuse those otherwise.
-                "fallback_scrape_protocol": "PrometheusText0.0.4",
-            }
-        ],
+        "scrape_configs": jobs,
     }
 
 
