@@ -6,7 +6,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from strategyrollout.process import Process, find_access
+from strategyrollout.cluster.access import find_access
+from strategyrollout.process import Process
 from strategyrollout.settings import BadSetting, Settings, from_environment
 
 

@@ -14,7 +14,7 @@ import kopf
 
 from strategyrollout.cluster.access import Access
 from strategyrollout.cluster.cache import Body, Cache
-from strategyrollout.cluster.kinds import ROUTERS, WATCHED, Kind
+from strategyrollout.cluster.kinds import ROLLOUTS, ROUTERS, WATCHED, Kind
 
 _CREDENTIALS_AGE = datetime.timedelta(minutes=10)
 _LOGIN_AGAIN = 2.0
@@ -67,8 +67,8 @@ class EndlessDelays:
             delay = min(delay * 2, 10.0)
 
 
-def settings() -> kopf.OperatorSettings:
-    """Kopf's settings for a process that only watches."""
+def settings(selector: str = "") -> kopf.OperatorSettings:
+    """Kopf's settings for a process that only watches; of rollouts those with the labels of `selector`."""
     made = kopf.OperatorSettings()
     made.peering.standalone = True
     made.posting.enabled = False
@@ -81,8 +81,8 @@ def settings() -> kopf.OperatorSettings:
     made.watching.client_timeout = 75
     made.watching.connect_timeout = 5
     for kind in WATCHED:
-        if kind.selector:
-            made.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
+        if labels := selector if kind is ROLLOUTS else kind.selector:
+            made.watching.label_selectors[kind.group, kind.version, kind.plural] = labels
     made.networking.request_timeout = 15
     made.networking.connect_timeout = 3
     made.networking.error_backoffs = EndlessDelays()
@@ -142,6 +142,8 @@ async def run(
     namespaces: tuple[str, ...],
     stop: asyncio.Event,
     started: Callable[[], object],
+    *,
+    selector: str = "",
 ) -> None:
     """Watches until `stop` is set, or for ever. Returning before that, or raising, means that watching has failed.
 
@@ -151,7 +153,7 @@ async def run(
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry(cache, access),
-        settings=settings(),
+        settings=settings(selector),
         clusterwide=not namespaces,
         namespaces=namespaces,
         standalone=True,

@@ -1,29 +1,30 @@
 """The operator process: puts the parts together, starts them in order, and ends when it is told to or when one fails.
 
 One event loop for everything. Any part that ends by itself ends the process, because a process that only looks alive is
-worse than one that is started again: all state is in the API server, and starting takes a second or two.
+worse than one that is started again: all state is in the API server, and starting takes a second or two. Of several
+replicas all watch and one leads (leading.py); one that loses the lead ends, because nothing else is sure to stop.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
+import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from strategyrollout import handlers, telemetry, web
-from strategyrollout.api.meta import LABEL_ROLLOUT_UID
 from strategyrollout.cluster import wakes
-from strategyrollout.cluster.access import Access, from_kubeconfig, in_cluster
+from strategyrollout.cluster.access import Access, find_access
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, labels_of, name_of, uid_of
-from strategyrollout.cluster.client import Api, ApiError
+from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of
+from strategyrollout.cluster.client import Api
 from strategyrollout.cluster.consumers import ConsumerLeases
+from strategyrollout.cluster.election import Alone, Elector, identity
 from strategyrollout.cluster.events import Events
 from strategyrollout.cluster.evidence import EvidenceFile
 from strategyrollout.cluster.inputs import Inputs, references
@@ -35,8 +36,9 @@ from strategyrollout.cluster.resync import Resync
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.snapshots import Snapshots
 from strategyrollout.cluster.workqueue import WorkQueue
+from strategyrollout.leading import Leading
 from strategyrollout.metrics.plane import QueryPlane
-from strategyrollout.ports import Key, Unavailable
+from strategyrollout.ports import Key
 from strategyrollout.readiness import Readiness
 from strategyrollout.reconcile import Hands, Rollouts
 from strategyrollout.settings import Settings
@@ -47,8 +49,8 @@ _log = logging.getLogger(__name__)
 
 _OFTEN = (ROLLOUTS, ASSIGNMENTS, ROLLBACKS)
 _LAG = 10.0
-_RESERVED = 16
-_DRAIN = 5.0
+_GRACE = 5.0
+_LAST_LINES = 2.0
 _STOP_WATCHING = 8.0
 
 
@@ -57,21 +59,17 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def find_access() -> Access:
-    """`KUBECONFIG` if it is set, else the pod's own account, else the default kubeconfig. Blocks; raises OSError."""
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    kubeconfig = os.environ.get("KUBECONFIG")
-    return in_cluster(host, port) if host and not kubeconfig else from_kubeconfig(kubeconfig)
-
-
 class Process:
     """All parts of one operator."""
 
     def __init__(self, settings: Settings, access: Access) -> None:
         self.settings = settings
-        self.api = Api(access, reload=find_access)
+        # Open to every replica: it asks what it may do, and seeks the lead on connections that nothing else can fill.
+        self.own_api = Api(access, reload=find_access)
+        self.elector = self._elector()
+        self.api = Api(access, reload=find_access, may_write=self._may_write)
         # Traffic has connections of its own: however many other calls hang, a revert finds a free one.
-        self.traffic_api = Api(access, reload=find_access)
+        self.traffic_api = Api(access, reload=find_access, may_write=self._may_write)
         self.queue: WorkQueue[Key] = WorkQueue()
         self.queue.counters.waited = _waited
         self.cache = Cache(references, self._changed)
@@ -79,11 +77,15 @@ class Process:
         self.assignments = Assignments(self.traffic_api, self.cache, now_ms)
         self.background = Background()
         self.samples = QueryPlane(settings.prometheus or "", self._wake, now_ms)
-        self.resync = Resync(self.api, self.cache, settings.namespaces, _missed)
-        self.readiness = Readiness(self.api, settings.namespaces)
-        self.events = Events(self.api)
+        self.resync = Resync(self.api, self.cache, settings.namespaces, _missed, settings.selector)
+        self.readiness = Readiness(self.own_api, settings.namespaces, (settings.leader_lease or ("",))[0])
+        self.events = Events(self.api, instance=settings.pod_name)
         self.evidence = EvidenceFile(settings.evidence) if settings.evidence is not None else None
         self.rollouts = Rollouts(self._hands(), self.queue, settings.pass_timeout)
+        self.leading = Leading(
+            self.rollouts, self.queue, self.cache, self.consumers, self.background, self.events, self.api
+        )
+        self._filled = asyncio.Event()
         self._stop_watching = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._heartbeat = time.monotonic()
@@ -123,33 +125,34 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
         server = await web.serve(
-            self.settings.http_address, self.settings.http_port, ready=self.in_the_way, alive=self.not_alive
+            self.settings.http_address,
+            self.settings.http_port,
+            ready=self.in_the_way,
+            alive=self.not_alive,
+            role=lambda: self.elector.role,
         )
-        Live(self.queue.depth, self.queue.busy, lambda: self.queue.counters.retried, self._requests).register()
+        self._tell()
         await self.samples.start()
         told = asyncio.create_task(shutdown.wait(), name="shutdown")
-        parts = [told, *_tasks(heartbeat=self._beat(), events=self.events.run())]
+        parts = [told, *_tasks(heartbeat=self._beat(), events=self.events.run(), lead=self._lead())]
         if self.evidence is not None:
             parts += _tasks(evidence=self.evidence.run())
         starting = asyncio.create_task(self._synced(), name="first lists")
-        workers: list[asyncio.Task[Any]] = []
         try:
             ended, _ = await asyncio.wait((starting, *parts), return_when=asyncio.FIRST_COMPLETED)
             if starting in ended and starting.exception() is None:
-                reserved = {f"urgent-{n}": self.rollouts.work(only_urgent=True) for n in range(_RESERVED)}
-                workers = _tasks(**reserved)
-                workers += _tasks(**{f"worker-{n}": self.rollouts.work() for n in range(self.settings.workers)})
+                self._filled.set()
                 parts += _tasks(checks=self._checks(), resyncs=self._resyncs())
                 self._watching = asyncio.create_task(self._watch(shutdown), name="watching")
-                ended, _ = await asyncio.wait((*workers, *parts, self._watching), return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait((*parts, self._watching), return_when=asyncio.FIRST_COMPLETED)
             return _verdict(ended, told)
         finally:
             starting.cancel()
-            await self._end(workers, parts)
+            await self._end(parts)
             await server.cleanup()
             await self._end_watching()
-            await self.api.close()
-            await self.traffic_api.close()
+            for api in (self.api, self.traffic_api, self.own_api):
+                await api.close()
 
     def in_the_way(self) -> list[str]:
         """What keeps the operator from working; empty when it works."""
@@ -157,12 +160,15 @@ class Process:
         lines += [f"cannot list {kind}: {why}" for kind, why in self.resync.failing.items()]
         if not self.resync.filled:
             lines.append("the first lists are not complete")
+        lines += [self.elector.trouble] if self.elector.trouble else []
         return lines + self._watch_troubles()
 
     def not_alive(self) -> list[str]:
         """What only a restart mends."""
         lag = time.monotonic() - self._heartbeat
         lines = [f"the event loop was last seen {lag:.0f} s ago"] if lag > _LAG else []
+        age = self.elector.overdue(_GRACE)
+        lines += [] if age is None else [f"leading, and the Lease was last renewed {age:.0f} s ago"]
         return lines + (self._watch_troubles() if self.resync.filled else [])
 
     def _watch_troubles(self) -> list[str]:
@@ -183,16 +189,27 @@ class Process:
             if not self.resync.filled:
                 await asyncio.sleep(1)
         await verbs
-        for rollout in self.cache.all(ROLLOUTS):
-            self.queue.add(Key(*name_of(rollout)))
+
+    async def _lead(self) -> None:
+        """Leads from when it may until something of it ends."""
+        await self.elector.acquire(self._filled)
+        keeping = asyncio.create_task(self.elector.keep(), name="keeping the lead")
+        try:
+            working = self.leading.begin(self.settings.workers)
+            ended, _ = await asyncio.wait((keeping, *working), return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
     async def _watch(self, shutdown: asyncio.Event) -> None:
         def ours() -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
 
-        access, namespaces = find_access, self.settings.namespaces
-        await handlers.run(self.cache, access, namespaces, self._stop_watching, ours)
+        namespaces, selector = self.settings.namespaces, self.settings.selector
+        await handlers.run(self.cache, find_access, namespaces, self._stop_watching, ours, selector=selector)
 
     async def _checks(self) -> None:
         """What traffic and people in a hurry depend on is compared often; everything while a watcher is missing."""
@@ -204,20 +221,9 @@ class Process:
         while True:
             await asyncio.sleep(self.settings.resync)
             await self.resync.compare(WATCHED)
-            for rollout in self.cache.all(ROLLOUTS):
-                self.queue.add_after(Key(*name_of(rollout)), random.uniform(0, self.settings.resync / 2))
+            await self.leading.resync(self.settings.resync / 2)
             if self.readiness.verbs:
                 await self.readiness.look_for_verbs()
-            await self._sweep_leases()
-
-    async def _sweep_leases(self) -> None:
-        known = {uid_of(rollout) for rollout in self.cache.all(ROLLOUTS)}
-        for lease in self.cache.all(LEASES):
-            orphan = labels_of(lease).get(LABEL_ROLLOUT_UID, "") not in known
-            try:
-                await self.consumers.sweep(lease, orphan=orphan)
-            except (ApiError, Unavailable) as error:  # the next resync looks at it again
-                _log.warning("cannot tidy up Lease %s: %s", name_of(lease), error)
 
     async def _beat(self) -> None:
         while True:
@@ -230,41 +236,52 @@ class Process:
         elif kind is LEASES and old is not None:
             self.consumers.gone(old)
         elif kind is ROUTERS:
-            self._retire(new or old or {})
+            self.leading.retire(new or old or {})
         elif kind is ROLLOUTS:
             telemetry.ROLLOUTS.set(len(self.cache.all(ROLLOUTS)))
             if new is None and old is not None:
                 self.consumers.forget(uid_of(old))
         for key, urgent in wakes.concerned(self.cache, kind, old, new):
             _log.debug("%s: woken by %s %s", key, kind.plural, name_of(new or old or {}))
-            self.queue.add(key, urgent=urgent)
-
-    def _retire(self, router: Body) -> None:
-        """Closes the Lease of a router whose pod tells that it has ended. What fails is done when it is waited for."""
-        if self.consumers.saw_pod(router):
-            (namespace, name), uid = name_of(router), uid_of(router)
-            self.background.run(("ended", uid), 1.0, lambda: self.consumers.close_ended(namespace, uid, name))
+            self.leading.wake(key, urgent)
 
     def _wake(self, key: Key, urgent: bool) -> None:
         _log.debug("%s: woken by a verdict", key)
         self.queue.add(key, urgent=urgent)
 
-    def _requests(self) -> dict[tuple[str, str, str], int]:
-        return self.api.requests_total + self.traffic_api.requests_total
+    def _elector(self) -> Elector | Alone:
+        settings = self.settings
+        if settings.leader_lease is None:
+            return Alone()
+        me = identity(settings.pod_name or os.uname().nodename)
+        return Elector(self.own_api, settings.leader_lease, me, settings.election, _end_at_once)
 
-    async def _end(self, workers: Sequence[asyncio.Task[Any]], parts: Sequence[asyncio.Task[Any]]) -> None:
-        """Passes under way may finish; nothing new begins. What was said and decided is written down."""
-        self.queue.close()
-        if workers:
-            await asyncio.wait(workers, timeout=_DRAIN)
-        await self.background.close()
-        await self.samples.close()
-        flushes = [self.events.flush()] + ([self.evidence.flush()] if self.evidence is not None else [])
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*flushes), 2)
-        for task in (*workers, *parts):
+    def _may_write(self) -> bool:
+        return self.elector.leading
+
+    def _tell(self) -> None:
+        Live(self.queue.depth, self.queue.busy, lambda: self.queue.counters.retried, self._requests).register()
+        telemetry.LEADER.set_function(lambda: float(self.leading.begun and self._may_write()))
+        telemetry.TRANSITIONS.set_function(lambda: float(self.elector.transitions))
+
+    def _requests(self) -> dict[tuple[str, str, str], int]:
+        return self.api.requests_total + self.traffic_api.requests_total + self.own_api.requests_total
+
+    async def _end(self, parts: list[asyncio.Task[Any]]) -> None:
+        """Nothing is written any more; then the lead is given away, for whoever takes over to begin at once."""
+        leading = [task for task in parts if task.get_name() == "lead"]
+        for task in leading:
             task.cancel()
-        await asyncio.gather(*workers, *parts, return_exceptions=True)
+        await asyncio.gather(*leading, return_exceptions=True)
+        await self.leading.end()
+        await self.elector.release()
+        await self.samples.close()
+        if self.evidence is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.evidence.flush(), _LAST_LINES)
+        for task in parts:
+            task.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
 
     async def _end_watching(self) -> None:
         self._stop_watching.set()
@@ -286,6 +303,13 @@ def _verdict(ended: set[asyncio.Task[Any]], told: asyncio.Task[Any]) -> int:
         error = None if task.cancelled() else task.exception()
         _log.critical("%s ended, so everything ends", task.get_name(), exc_info=error)
     return 1
+
+
+def _end_at_once(why: str) -> None:
+    """Somebody else may be leading already: no hand of ours may move once more. What is under way loses its swap."""
+    _log.critical("no longer leading, so everything ends: %s", why)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _waited(seconds: float, urgent: bool) -> None:

@@ -75,6 +75,8 @@ BLIND = Gauge(
     "1 while no query of a rollout's gates is answered, else 0.",
     ["rollout_namespace", "strategy"],
 )
+LEADER = Gauge("strategyrollout_is_leader", "1 while this replica leads, 0 while it stands by.")
+TRANSITIONS = Gauge("strategyrollout_leader_transitions", "How often the leader's Lease went from one to another.")
 
 _shown: dict[Key, set[str]] = {}
 _states: dict[Key, str] = {}

@@ -1,5 +1,6 @@
 """Where the API server is and who we are to it: a kubeconfig, or the ServiceAccount of the pod."""
 
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,13 @@ class Access:
         if self.certificate:
             context.load_cert_chain(str(self.certificate), str(self.key) if self.key else None)
         return context
+
+
+def find_access() -> Access:
+    """`KUBECONFIG` if it is set, else the pod's own account, else the default kubeconfig. Blocks; raises OSError."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    kubeconfig = os.environ.get("KUBECONFIG")
+    return in_cluster(host, port) if host and not kubeconfig else from_kubeconfig(kubeconfig)
 
 
 def in_cluster(host: str, port: str) -> Access:

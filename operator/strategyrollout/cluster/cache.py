@@ -58,7 +58,7 @@ class Cache:
         self._children: dict[tuple[Kind, str], set[Name]] = {}
         self._users: dict[Reference, set[Name]] = {}
         self._mentions: dict[Name, frozenset[Reference]] = {}
-        self._gone: dict[str, None] = {}
+        self._gone: dict[str, int] = {}  # UID -> no word of it counts up to this version
 
     def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """The latest known state, or None."""
@@ -105,11 +105,12 @@ class Cache:
         if not own or (old is not None and old.get("status") != body.get("status")):
             self._changed(kind, old, body)
 
-    def remove(self, kind: Kind, body: Body) -> None:
-        """The object of this UID is gone for good."""
+    def remove(self, kind: Kind, body: Body, version: int = 0) -> None:
+        """The object of this UID is gone, as of `version` or its own; for good, unless it is a rollout."""
         uid = uid_of(body)
         if uid:
-            self._gone[uid] = None
+            # A rollout may have left by its labels and come back by them, which a watch tells like an end.
+            self._gone[uid] = max(version, version_of(body)) if kind is ROLLOUTS else sys.maxsize
             if len(self._gone) > _REMEMBERED_UIDS:
                 del self._gone[next(iter(self._gone))]
         old = self._objects[kind].get(name_of(body))
@@ -119,7 +120,7 @@ class Cache:
 
     def wants(self, kind: Kind, body: Body) -> bool:
         """Whether an object would be kept: all but ConfigMaps that are neither ours nor mentioned by a rollout."""
-        if uid_of(body) in self._gone:
+        if version_of(body) <= self._gone.get(uid_of(body), -1):
             return False
         ours = labels_of(body).get(LABEL_MANAGED_BY) == MANAGED_BY
         return kind is not CONFIGMAPS or ours or (CONFIGMAPS, *name_of(body)) in self._users
@@ -128,7 +129,7 @@ class Cache:
         """Removes what a complete list of the kind, as of `version`, does not have. Returns how many."""
         stale = [b for b in self.all(kind, namespace) if uid_of(b) not in uids and version_of(b) <= version]
         for body in stale:
-            self.remove(kind, body)
+            self.remove(kind, body, version)
         return len(stale)
 
     def _forget(self, kind: Kind, name: Name) -> None:

@@ -39,6 +39,10 @@ class ApiError(Exception):
         self.field = field
 
 
+class Fenced(Unavailable):
+    """The write was not sent, because this process may not write at the moment."""
+
+
 class NotFound(ApiError):
     """There is no such object, or no such kind."""
 
@@ -100,10 +104,15 @@ class Api:
         reload: Callable[[], Access] | None = None,
         timeout: float = TIMEOUT,
         user_agent: str = "",
+        may_write: Callable[[], bool] | None = None,
     ) -> None:
-        """`reload` is a blocking function that returns a fresh `Access`; called in a thread, at most every minute."""
+        """`reload` is a blocking function that returns a fresh `Access`; called in a thread, at most every minute.
+
+        `may_write` is asked before each request that is no read is sent; when it says no, that raises `Fenced`.
+        """
         self._access = access
         self._reload = reload
+        self._may_write = may_write
         self._timeout = timeout
         self._agent = user_agent or "strategyrollout"
         self._session: aiohttp.ClientSession | None = None
@@ -115,7 +124,7 @@ class Api:
         self._token_at = monotonic()
         self._refreshing = asyncio.Lock()
         self.requests_total: Counter[tuple[str, str, str]] = Counter()
-        """(verb, resource, status) -> requests sent; status `timeout` or `error` where there was no answer."""
+        """(verb, resource, status) -> requests; status `timeout` or `error` without an answer, `fenced` if not sent."""
 
     async def __aenter__(self) -> "Api":
         return self
@@ -188,6 +197,9 @@ class Api:
             async with self._slots, asyncio.timeout(self._timeout):
                 code, raw = await self._send(method, path, query, body, content=content, accept=accept)
             status = str(code)
+        except Fenced:
+            status = "fenced"
+            raise
         except TimeoutError as error:
             status = "timeout"
             raise Unavailable(f"{verb} {path}: no answer within {self._timeout:g} s") from error
@@ -210,6 +222,8 @@ class Api:
                 headers["Authorization"] = f"Bearer {token}"
             if data is not None:
                 headers["Content-Type"] = content
+            if method != "GET" and self._may_write is not None and not self._may_write():
+                raise Fenced(f"{method} {path}: this replica does not lead")
             async with self._open().request(
                 method,
                 url,

@@ -105,6 +105,10 @@ class ConsumerLeases:
             return False
         return True
 
+    def is_silent(self, lease: Body) -> bool:
+        """Whether it has not been renewed for so long that something is wrong, or over."""
+        return self._now() - renewed_at(lease) > _LONGEST_SILENCE
+
     async def sweep(self, lease: Body, *, orphan: bool) -> None:
         """Tidies one Lease up: long closed, or of a rollout that is gone and silent, is deleted; silent is examined.
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of, version_of
 from strategyrollout.cluster.client import Api, ApiError, NotFound
-from strategyrollout.cluster.kinds import CONFIGMAPS, WATCHED, Kind
+from strategyrollout.cluster.kinds import CONFIGMAPS, ROLLOUTS, WATCHED, Kind
 from strategyrollout.ports import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -20,13 +20,19 @@ _FEW = 50
 
 
 class Resync:
-    """`missed(kind)` is called for each change that the watches had not brought. `namespaces` empty: all."""
+    """`missed(kind)` is called for each change that the watches had not brought. `namespaces` empty: all.
 
-    def __init__(self, api: Api, cache: Cache, namespaces: Sequence[str], missed: Callable[[Kind], None]) -> None:
+    `selector`: labels of the rollouts that are looked after; empty: all.
+    """
+
+    def __init__(
+        self, api: Api, cache: Cache, namespaces: Sequence[str], missed: Callable[[Kind], None], selector: str = ""
+    ) -> None:
         self._api = api
         self._cache = cache
         self._namespaces = tuple(namespaces)
         self._missed = missed
+        self._selector = selector
         self.failing: dict[Kind, str] = {}
         """Kinds whose latest list failed, and why; for readiness."""
         self.filled = False
@@ -48,6 +54,9 @@ class Resync:
     def _scopes(self, kind: Kind) -> Sequence[str | None]:
         return self._namespaces if self._namespaces and kind.namespaced else (None,)
 
+    def _labels(self, kind: Kind) -> str:
+        return self._selector if kind is ROLLOUTS else kind.selector
+
     async def _guarded(
         self, kind: Kind, namespace: str | None, work: Callable[[Kind, str | None], Awaitable[None]]
     ) -> None:
@@ -62,14 +71,14 @@ class Resync:
             self.failing.pop(kind, None)
 
     async def _read_all(self, kind: Kind, namespace: str | None) -> None:
-        found = await self._api.list(kind.path(namespace), labels=kind.selector)
+        found = await self._api.list(kind.path(namespace), labels=self._labels(kind))
         items = found.get("items") or []
         for item in items:
             self._cache.put(kind, item)
         self._keep_only(kind, namespace, found, items)
 
     async def _compare(self, kind: Kind, namespace: str | None) -> None:
-        found = await self._api.list(kind.path(namespace), labels=kind.selector, metadata_only=True)
+        found = await self._api.list(kind.path(namespace), labels=self._labels(kind), metadata_only=True)
         items = found.get("items") or []
         stale = [item for item in items if self._differs(kind, item)]
         if stale and self.filled:

@@ -38,8 +38,8 @@ def concerned(cache: Cache, kind: Kind, old: Body | None, new: Body | None) -> I
     namespace, name = name_of(body)
     if kind is ROLLOUTS:
         return [(Key(namespace, name), _asks_for_rollback(old, new))]
-    if kind is ASSIGNMENTS:
-        return [(Key(namespace, name), False)]
+    if kind is ASSIGNMENTS:  # of a rollout that is not in the cache it is somebody else's, or about to be collected
+        return [(Key(namespace, name), False)] if cache.get(ROLLOUTS, namespace, name) is not None else []
     if kind is ROLLBACKS:
         return [(Key(namespace, str(body.get("spec", {}).get("rollout"))), old is None)]
     if kind is TEMPLATES or kind is CLUSTER_TEMPLATES:
