@@ -3,7 +3,8 @@
 One file of the standard library alone, because this file is the content of the example's container image: its digest
 names exactly what runs. It can be told to misbehave, by `MISBEHAVE` when it starts or by `POST /misbehave` while it
 runs, so that gates have something to find. With `ORDER_LOG` it writes one line of JSON for every order, by the one
-clock of the machine, so that a test can judge at the strategies themselves who served whom and when.
+clock of the machine, so that a test can judge at the strategies themselves who served whom and when: into that file, or
+to standard output with `-`, where `kubectl logs` finds it.
 
 Ports: 8080 orders (`POST /orders`, `GET /readyz`, `POST /misbehave`), 9100 metrics (`GET /metrics`).
 """
@@ -143,6 +144,12 @@ class Desk:
         return "\n".join(lines)
 
 
+def _order_log(path: str) -> int:
+    if path == "-":
+        return sys.stdout.fileno()
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
 class Strategy:
     """Who this pod is, what it does, and which orders are being worked on."""
 
@@ -162,8 +169,7 @@ class Strategy:
         self.idle = asyncio.Event()
         self.idle.set()
         path = environment("ORDER_LOG", "")
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._log = os.open(path, flags, 0o644) if path else None
+        self._log = _order_log(path) if path else None
 
     def duration(self, asked: str) -> float:
         """Milliseconds an order takes; a request may ask for its own."""

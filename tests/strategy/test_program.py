@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -45,6 +46,15 @@ async def test_a_well_behaved_strategy_rejects_nothing_and_counts_what_it_does(t
     assert series['strategy_orders_total{outcome="accepted"}'] == len(ACCOUNTS)
     assert series['strategy_order_seconds_bucket{le="+Inf"}'] == len(ACCOUNTS)
     assert _drawdown(series) < 0.01
+
+
+async def test_orders_are_told_on_standard_output_where_there_is_no_file_to_share(tmp_path: Path) -> None:
+    async with running(tmp_path, ORDER_LOG="-") as strategy:
+        await _orders(strategy)
+        assert strategy.process.stdout is not None
+        lines = [json.loads(await strategy.process.stdout.readline()) for _ in ACCOUNTS]
+    assert {line["account"] for line in lines} == set(ACCOUNTS)
+    assert {line["outcome"] for line in lines} <= {"accepted", "filled"}
 
 
 MISBEHAVIOURS: list[tuple[str, Callable[[Report, Series], bool]]] = [
