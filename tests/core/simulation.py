@@ -144,6 +144,7 @@ class Simulation:
         self.generation = 1
         self.ids = 0
         self.service_at = START
+        self.routers_ready: int | None = None
         self.shared_digests: dict[str, str] = {}
 
     @property
@@ -194,6 +195,7 @@ class Simulation:
             requests=tuple(self.requests),
             status=self.status,
             attempt_id=f"attempt-{self.ids}",
+            routers_ready=self.routers_ready,
         )
 
     def _samples(self, gate: Gate, about: str | None) -> tuple[Sample, ...]:

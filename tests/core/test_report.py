@@ -129,6 +129,36 @@ def test_the_message_is_a_sentence_for_tired_people(world: Callable[[], Simulati
     assert world().status.message.startswith(words)
 
 
+def test_nothing_is_called_served_before_a_router_is_ready() -> None:
+    sim = Simulation(canary("10%"))
+    sim.routers_ready = 0
+    sim.run(5 * SECOND)
+    assert sim.share("v1") == 10_000
+    assert sim.status.state == "Starting"
+    assert "no router is ready" in sim.status.message
+    told = conditions(sim)
+    assert (told["Available"], told["Promoted"], told["Ready"], told["Reconciling"]) == (
+        "False",
+        "False",
+        "False",
+        "True",
+    )
+    sim.routers_ready = 1
+    sim.run(SECOND)
+    assert sim.status.state == "Promoted"
+    assert conditions(sim)["Available"] == "True"
+
+
+def test_a_hold_whose_routers_are_all_gone_is_not_ready() -> None:
+    sim = holding()
+    sim.routers_ready = 0
+    sim.run(SECOND)
+    assert sim.status.state == "Holding"
+    assert sim.status.message.endswith("no router is ready, so nothing is served")
+    told = conditions(sim)
+    assert (told["Available"], told["Ready"], told["Reconciling"]) == ("False", "False", "True")
+
+
 def test_transition_times_stay_while_nothing_changes() -> None:
     sim = on_canary()
     before = {c.type: c.last_transition_time for c in sim.status.conditions}

@@ -139,6 +139,8 @@ def _condition(view: View, kind: ConditionType, holds: bool | None, reason: Reas
 def _serving(view: View) -> str | None:
     """Which revisions have buckets and ready pods, in words; None when some unit is served by nobody."""
     world = view.world
+    if world.routers_ready == 0:
+        return None
     ranges = world.stored.spec.ranges if world.stored else []
     sides = {r.owner for r in ranges}
     covered = sum(r.end - r.start + 1 for r in ranges) == 10_000

@@ -69,8 +69,18 @@ def situation(view: View) -> Situation:
     for rule in (_going_back, _taken_back, _problem, _blind, _on_trial, _idle):
         told = rule(view)
         if told is not None:
-            return told
+            unserved = told.kind == "Steady" and view.world.routers_ready == 0
+            return _without_routers(told) if unserved else told
     return Situation(Reason.STARTING, "Moving", "waiting for the first pass")
+
+
+def _without_routers(told: Situation) -> Situation:
+    """Whatever the table says is served, nobody can be reached."""
+    if told.reason is Reason.PROMOTED:
+        return Situation(
+            Reason.STARTING, "Moving", "the version asked for has 100%, but no router is ready to serve it"
+        )
+    return Situation(told.reason, "Moving", f"{told.message}; no router is ready, so nothing is served")
 
 
 def _going_back(view: View) -> Situation | None:
