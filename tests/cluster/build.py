@@ -136,23 +136,40 @@ def ensure(names: Iterable[str] | None = None) -> dict[str, Path]:
         raise BuildError(f"no such program: {', '.join(unknown)}; there are {', '.join(known)}")
     wanted = [known[name] for name in asked]
     if any(not _target(tool).exists() for tool in wanted):
+        _go()
         with _locked(cache_root() / "build.lock"):
             missing = [tool for tool in wanted if not _target(tool).exists()]
+            # Downloading waits for others, compiling does not: what comes later is fetched while this is compiled.
+            threading.Thread(target=_fetch, args=(missing[1:],), daemon=True).start()
             for index, tool in enumerate(missing):
                 _build(tool, missing[index + 1 :])
     return {tool.name: _target(tool) for tool in wanted}
 
 
-def _build(tool: Tool, remaining: list[Tool]) -> None:
+def _go() -> str:
     go = shutil.which("go")
     if go is None:
         raise BuildError("building the test cluster needs Go 1.26 or newer on PATH (https://go.dev/dl)")
+    return go
+
+
+def _environment() -> dict[str, str]:
+    # GOFLAGS from the environment could change what is built without changing the checksum.
+    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+
+
+def _fetch(tools: list[Tool]) -> None:
+    """Download the modules these need. What goes wrong is told by their build."""
+    for tool in tools:
+        command = [_go(), "list", "-deps", "-tags", tool.tags, tool.package]
+        subprocess.run(command, cwd=TOOLS / tool.module, env=_environment(), capture_output=True, check=False)
+
+
+def _build(tool: Tool, remaining: list[Tool]) -> None:
     target = _target(tool)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{tool.name}.{os.getpid()}")
-    # GOFLAGS from the environment could change what is built without changing the checksum.
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-    command = [go, "build", "-trimpath", "-ldflags", tool.ldflags, "-tags", tool.tags, "-o", str(temporary)]
+    command = [_go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-tags", tool.tags, "-o", str(temporary)]
     started = time.monotonic()
     finished = threading.Event()
     reporter = threading.Thread(target=_report, args=(tool, remaining, started, finished), daemon=True)
@@ -161,7 +178,7 @@ def _build(tool: Tool, remaining: list[Tool]) -> None:
         result = subprocess.run(
             [*command, tool.package],
             cwd=TOOLS / tool.module,
-            env=environment,
+            env=_environment(),
             capture_output=True,
             text=True,
             check=False,
