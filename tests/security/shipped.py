@@ -1,0 +1,133 @@
+"""The permissions and policies that the chart ships, put into a cluster as they are, or with one verb missing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.processes import until
+
+Object = dict[str, Any]
+Scope = Literal["cluster", "namespaced", "leaderLease"]
+
+HOME = "strategy-rollouts"
+"""Namespace of the operators' accounts; the API server of the local cluster keeps an audit log of what they ask for."""
+_FILES = Path(__file__).parents[2] / "charts" / "strategy-rollouts" / "files"
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def rules() -> dict[Scope, list[Object]]:
+    """As in `files/rules.yaml`."""
+    loaded: dict[Scope, list[Object]] = yaml.safe_load((_FILES / "rules.yaml").read_text())
+    return loaded
+
+
+def without(group: str, resource: str, verb: str, scope: Scope) -> dict[Scope, list[Object]]:
+    """The rules with one verb taken away, and nothing else."""
+    changed = copy.deepcopy(rules())
+    touched = [r for r in changed[scope] if r["apiGroups"] == [group] and r["resources"] == [resource]]
+    rule = next(r for r in touched if verb in r["verbs"])
+    rule["verbs"].remove(verb)
+    if not rule["verbs"]:
+        changed[scope].remove(rule)
+    return changed
+
+
+class Account:
+    """A ServiceAccount of an operator that works in some namespaces, with a Role in each, as the chart makes them."""
+
+    def __init__(self, cluster: Cluster, name: str, namespaces: Sequence[str]) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.namespaces = tuple(namespaces)
+        self.user = f"system:serviceaccount:{HOME}:{name}"
+
+    async def install(self, given: dict[Scope, list[Object]] | None = None) -> None:
+        """Makes the account and gives it these rules, the shipped ones by default. Takes away what it had beside."""
+        await self.cluster.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}},
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": self.name, "namespace": HOME}},
+            *self._roles(given or rules()),
+        )
+
+    def _roles(self, given: dict[Scope, list[Object]]) -> Iterable[Object]:
+        yield from self._role("ClusterRole", self.name, None, given["cluster"])
+        for namespace in self.namespaces:
+            yield from self._role("Role", self.name, namespace, given["namespaced"])
+        yield from self._role("Role", f"{self.name}-leader", HOME, given["leaderLease"])
+
+    def _role(self, kind: str, name: str, namespace: str | None, given: list[Object]) -> Iterable[Object]:
+        scope = {"namespace": namespace} if namespace else {}
+        metadata = {"name": name, **scope}
+        subject = {"kind": "ServiceAccount", "name": self.name, "namespace": HOME}
+        yield {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": metadata, "rules": given}
+        yield {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": f"{kind}Binding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": name},
+            "subjects": [subject],
+        }
+
+    async def kubeconfig(self) -> Path:
+        """For an operator that runs beside the cluster."""
+        return await self.cluster.service_account_kubeconfig(HOME, self.name)
+
+    async def token(self) -> str:
+        """For requests in its name."""
+        return await self.cluster.service_account_token(HOME, self.name)
+
+    async def can(self, verb: str, resource: str, namespace: str) -> bool:
+        """`kubectl auth can-i`."""
+        answer = await self.cluster.kubectl(
+            *("auth", "can-i", verb, resource, "-n", namespace, f"--as={self.user}"), check=False
+        )
+        return answer.strip().splitlines()[-1] == "yes"
+
+
+async def install_policies(cluster: Cluster, name: str, namespaces: Sequence[str]) -> None:
+    """The admission policies, for these namespaces alone; returns when they are in force."""
+    for part in ("assignments", "leases"):
+        spec = yaml.safe_load((_FILES / "admission" / f"{part}.yaml").read_text())
+        here = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
+        where = {"matchResources": {"namespaceSelector": {"matchExpressions": [here]}}}
+        metadata = {"name": f"{name}-{part}"}
+        api = "admissionregistration.k8s.io/v1"
+        await cluster.apply(
+            {"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": spec},
+            {
+                "apiVersion": api,
+                "kind": "ValidatingAdmissionPolicyBinding",
+                "metadata": metadata,
+                "spec": {"policyName": f"{name}-{part}", "validationActions": ["Deny"], **where},
+            },
+        )
+    for namespace in namespaces:
+        await _in_force(cluster, namespace)
+
+
+async def remove_policies(cluster: Cluster, name: str) -> None:
+    """Takes them away again."""
+    for part in ("assignments", "leases"):
+        for plural in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+            await cluster.request("DELETE", f"/apis/admissionregistration.k8s.io/v1/{plural}/{name}-{part}")
+
+
+async def _in_force(cluster: Cluster, namespace: str) -> None:
+    # The administrator may do anything, except open a router's Lease without being the router's pod.
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases?dryRun=All"
+    probe = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "probe", "labels": {"strategyrollout.io/rollout-uid": "probe"}},
+    }
+
+    async def refused() -> bool:
+        return (await cluster.request("POST", path, probe))[0] == 403
+
+    await until(f"the policies are in force in {namespace}", refused, 30)
