@@ -10,9 +10,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
+# Passed on: everyone but the routers takes all scalars from here.
+from strategyrollout.api.durations import DURATION_PATTERN as DURATION_PATTERN  # noqa: PLC0414
+from strategyrollout.api.durations import DURATION_REMEDY
+from strategyrollout.api.durations import format_duration as format_duration  # noqa: PLC0414
+from strategyrollout.api.durations import parse_duration as parse_duration  # noqa: PLC0414
 from strategyrollout.api.model import Remedy
 
-DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 PERCENT_PATTERN = r"^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)%$"
 DECIMAL_PATTERN = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$"
 _NUMBER = r"(0|[1-9][0-9]{0,8})"
@@ -27,32 +31,8 @@ HEADER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"
 SERVICE_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 PARAM_PATTERN = r"^[a-z][a-zA-Z0-9]{0,31}$"
 
-_DURATION_REMEDY = "must be a duration such as 250ms, 10s, 5m or 1h30m"
 _PERCENT_REMEDY = "must be a share from 0% to 100% with at most two decimals, such as 10% or 0.25%"
 _DECIMAL_REMEDY = 'must be a decimal number in quotes, such as "0.05"'
-
-_UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
-
-
-def parse_duration(value: Any) -> int:
-    """`1h30m` (GEP-2257) as milliseconds."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or not re.match(DURATION_PATTERN, value):
-        raise ValueError(_DURATION_REMEDY)
-    return sum(int(n) * _UNIT_MS[u] for n, u in re.findall(r"([0-9]+)(ms|h|m|s)", value))
-
-
-def format_duration(ms: int) -> str:
-    """Milliseconds as the shortest GEP-2257 duration."""
-    if ms == 0:
-        return "0s"
-    parts = []
-    for unit in ("h", "m", "s", "ms"):
-        count, ms = divmod(ms, _UNIT_MS[unit])
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts)
 
 
 def parse_percent(value: Any) -> int:
@@ -90,7 +70,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 32}),
-    Remedy(_DURATION_REMEDY),
+    Remedy(DURATION_REMEDY),
 ]
 """Milliseconds in Python, `10m` in YAML."""
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from strategyrollout.api.durations import parse_duration
 from strategyrollout.api.meta import BUCKETS, NOBODY
-from strategyrollout.api.scalars import parse_duration
 
 ALGORITHM = "sha256-48"
 UNIT_LENGTH = 128
