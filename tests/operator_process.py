@@ -33,6 +33,7 @@ class Operator:
         self.log = folder / "operator.log"
         self.evidence = folder / "evidence.jsonl"
         self.port = _free_port()
+        self.sources = _ROOT / "operator"
         self._kubeconfig = kubeconfig or cluster.kubeconfig
         given = {name.upper(): value for name, value in settings.items()}
         self._settings = {**FAST, "EVIDENCE": str(self.evidence), "LOG_FORMAT": "text", **given}
@@ -65,7 +66,7 @@ class Operator:
         environment |= {f"STRATEGYROLLOUT_{name}": value for name, value in self._settings.items()}
         environment |= {
             "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(_ROOT / "operator"),
+            "PYTHONPATH": str(self.sources),
             "STRATEGYROLLOUT_HTTP_ADDRESS": "127.0.0.1",
             "STRATEGYROLLOUT_HTTP_PORT": str(self.port),
         }
@@ -75,6 +76,10 @@ class Operator:
             )
         if ready:
             await until("the operator is ready", self._is_ready, 60)
+
+    def configure(self, name: str, value: str) -> None:
+        """A setting of the next process, as in the arguments."""
+        self._settings[name.upper()] = value
 
     async def kill(self) -> None:
         """kill -9: nothing is tidied up."""

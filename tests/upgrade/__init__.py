@@ -1,0 +1,1 @@
+"""What an upgrade of the operator leaves alone."""
