@@ -15,8 +15,8 @@ help: ## list these targets
 	@touch $@
 
 check: .venv/.ready ## format, lint, types, import contracts, generated files up to date
-	@.venv/bin/ruff format --check -q operator tests
-	@.venv/bin/ruff check -q operator tests
+	@.venv/bin/ruff format --check -q operator tests images
+	@.venv/bin/ruff check -q operator tests images
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m strategyrollout.api.generate --check
@@ -33,6 +33,8 @@ bench: .venv/.ready ## latencies and footprint, printed as distributions (make b
 generate: .venv/.ready ## write the CRDs and the API reference anew from the models
 	@$(PY) -m strategyrollout.api.generate
 
-lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
-	@uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+lock: ## resolve requirements.lock and the locks of the images anew from pyproject.toml (needs uv)
+	@$(LOCK) pyproject.toml --group dev -o requirements.lock
+	@for part in operator router build; do \
+		$(LOCK) --group image-$$part --constraint requirements.lock -o images/$$part.lock || exit 1; done
