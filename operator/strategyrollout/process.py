@@ -216,14 +216,15 @@ class Process:
         while True:
             await asyncio.sleep(self.settings.check)
             await self.resync.compare(WATCHED if self._watch_troubles() else _OFTEN)
+            if self.readiness.verbs:  # whoever gives what is missing is told soon
+                await self.readiness.look_for_verbs()
 
     async def _resyncs(self) -> None:
         while True:
             await asyncio.sleep(self.settings.resync)
             await self.resync.compare(WATCHED)
             await self.leading.resync(self.settings.resync / 2)
-            if self.readiness.verbs:
-                await self.readiness.look_for_verbs()
+            await self.readiness.look_for_verbs()
 
     async def _beat(self) -> None:
         while True:
