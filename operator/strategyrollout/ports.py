@@ -5,13 +5,16 @@ Rollout loop ──► Cluster      read the world, write the assignment, apply 
             └──► Evidence     every decision with its inputs
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from strategyrollout.core.decision import Decision
-from strategyrollout.core.gates import Gate, Sample
-from strategyrollout.core.observed import Observed
+if TYPE_CHECKING:  # half of the time the command line takes to start
+    from strategyrollout.core.decision import Decision
+    from strategyrollout.core.gates import Gate, Sample
+    from strategyrollout.core.observed import Observed
 
 
 @dataclass(frozen=True, order=True)

@@ -246,3 +246,9 @@ def rollback_outcomes(world: Observed, record: Record) -> dict[str, RollbackStat
                 outcome="Succeeded", message="done; a later change has followed it", revision=record.stable
             )
     return out
+
+
+def is_trusted(record: Record, revision: str) -> bool:
+    """Whether it has held everything and was not taken back since."""
+    barred = {q.revision for q in record.quarantine}
+    return revision == record.stable or (revision in record.history and revision not in barred)

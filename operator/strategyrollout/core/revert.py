@@ -50,8 +50,10 @@ class Away:
 
 def override_due(world: Observed) -> bool:
     """Whether anything is left to do for an override, which is among the requests: a revert to begin or to end."""
-    if world.stored is None or world.deleting or not world.assignment_known:
+    if world.deleting or not world.assignment_known:
         return False
+    if world.stored is None:
+        return world.spec is not None and knows_more(world, 0) is not None
     record = world.stored.spec.record
     due = due_rollback(world, record)
     lost = knows_more(world, world.stored.spec.epoch) is not None
