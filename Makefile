@@ -20,18 +20,21 @@ check: .venv/.ready ## format, lint, types, import contracts, generated files up
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m strategyrollout.api.generate --check
+	@$(PY) -m tests.install.manifests --check  # runs Helm, which is built from source the first time (1-2 minutes)
 
 demo: .venv/.ready ## a whole story on a real cluster, told and checked (make demo KEEP=1 keeps it until Ctrl-C)
 	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.demo $(if $(KEEP),--keep)
 
 test: .venv/.ready ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
+	@$(PY) -m tests.install.prepare
 	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
 
 bench: .venv/.ready ## latencies and footprint, printed as distributions (make bench B=name to run one)
 	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.bench $(B)
 
-generate: .venv/.ready ## write the CRDs and the API reference anew from the models
+generate: .venv/.ready ## write CRDs, API reference, the chart's rules and the manifests anew from their sources
 	@$(PY) -m strategyrollout.api.generate
+	@$(PY) -m tests.install.manifests
 
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: ## resolve requirements.lock and the locks of the images anew from pyproject.toml (needs uv)

@@ -1,9 +1,7 @@
 """JSON schemas for kubeconform, made on this machine from the pinned sources of Kubernetes and the Prometheus Operator.
 
 Why: kubeconform fetches its schemas from the internet, which tests do not have. The Kubernetes module has the same
-OpenAPI document they are made from, and CRDs carry their own.
-
-    python -m tests.install.schemas        make them (once; later runs find them in the cache)
+OpenAPI document they are made from, and CRDs carry their own. Made once; later runs find them in the cache.
 """
 
 from __future__ import annotations
@@ -107,7 +105,3 @@ def _strict(schema: Any) -> Any:
     if schema.get("nullable") and isinstance(schema.get("type"), str):
         made["type"] = [schema["type"], "null"]
     return made
-
-
-if __name__ == "__main__":
-    print(ensure())
