@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import signal
-import ssl
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from tests.cluster import network, prometheus
-from tests.cluster.build import binary
-from tests.cluster.control_plane import ADMIN_TOKEN, SERVER, ControlPlane, user_token
+from tests.cluster.access import Access
+from tests.cluster.control_plane import ADMIN_TOKEN, SERVER, ControlPlane
 from tests.cluster.enter import inside
 from tests.cluster.fake_nodes import FakeNodes, node
 from tests.cluster.faults import Node
@@ -30,13 +26,14 @@ RUNNING = "STRATEGYROLLOUT_CLUSTER"
 _NOT_INSIDE = "the cluster runs in a network of its own; run this as: python -m tests.cluster.enter -- COMMAND"
 
 
-class Cluster:
-    """A running cluster in a folder. Holds no connection and no event loop, so any loop and any process may use it."""
+class Cluster(Access):
+    """A running cluster in a folder whose nodes are small: pods are processes of this machine."""
 
     def __init__(self, folder: Path, nodes: int = 1) -> None:
-        self.folder = folder.resolve()
+        control_plane = ControlPlane(folder.resolve())
+        super().__init__(folder, SERVER, control_plane.ca_file, control_plane.kubeconfig, ADMIN_TOKEN)
         self._names = [f"node-{number}" for number in range(1, nodes + 1)]
-        self._control_plane = ControlPlane(self.folder)
+        self._control_plane = control_plane
         self._fake_nodes = FakeNodes(self.folder, self.kubeconfig)
         self._prometheus = prometheus.Prometheus(self.folder, self.kubeconfig)
         self.images = ImageStore(self.folder / "images")
@@ -65,21 +62,6 @@ class Cluster:
             yield cluster
         finally:
             await cluster._stop()
-
-    @property
-    def server(self) -> str:
-        """The API server's address."""
-        return SERVER
-
-    @property
-    def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
-        return self._control_plane.kubeconfig
-
-    @property
-    def ca_file(self) -> Path:
-        """The certificate that signs the API server's."""
-        return self._control_plane.ca_file
 
     @property
     def prometheus_url(self) -> str:
@@ -127,89 +109,6 @@ class Cluster:
         await self._control_plane.stop()
         # Logs are worth keeping, data is not: it is large and every run writes it anew.
         await asyncio.to_thread(shutil.rmtree, self.folder / "prometheus", ignore_errors=True)
-
-    async def request(
-        self, method: str, path: str, body: Object | None = None, token: str = ADMIN_TOKEN
-    ) -> tuple[int, Object]:
-        """One JSON request to the API server: status and answer; status 0 when nobody answers."""
-        return await asyncio.to_thread(self._request, method, path, body, token)
-
-    def _request(self, method: str, path: str, body: Object | None, token: str) -> tuple[int, Object]:
-        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type, "Accept": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(SERVER + path, data=data, headers=headers, method=method)
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        try:
-            with urllib.request.urlopen(request, context=context, timeout=30) as response:
-                return response.status, json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read()
-            try:
-                return error.code, json.loads(text)
-            except ValueError:
-                return error.code, {"message": text.decode(errors="replace")}
-        except OSError as error:
-            return 0, {"message": str(error)}
-
-    async def apply(self, *objects: Object) -> None:
-        """`kubectl apply` of these objects, by server-side apply."""
-        text = "\n---\n".join(json.dumps(item) for item in objects)
-        await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
-
-    async def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
-        """Run kubectl as the administrator and return what it printed; raises with its words when it fails."""
-        process = await asyncio.create_subprocess_exec(
-            str(binary("kubectl")),
-            "--kubeconfig",
-            str(self.kubeconfig),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate(stdin.encode())
-        if check and process.returncode:
-            raise ClusterError(f"kubectl {' '.join(arguments)}: {output.decode(errors='replace')}")
-        return output.decode(errors="replace")
-
-    def client_token(self, user: str) -> str:
-        """The token of one of the prepared people (control_plane.USERS); they may do nothing until RBAC says so."""
-        return user_token(user)
-
-    def client_kubeconfig(self, user: str, namespace: str = "default") -> Path:
-        """A kubeconfig for one of the prepared people."""
-        path = self.folder / f"kubeconfig-{user}"
-        return self._control_plane.write_kubeconfig(path, user_token(user), namespace)
-
-    async def service_account_token(self, namespace: str, account: str, pod: Object | None = None) -> str:
-        """A token of a ServiceAccount; bound to the pod (its object) if one is given."""
-        spec: Object = {}
-        if pod is not None:
-            metadata = pod["metadata"]
-            bound = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": metadata["uid"]}
-            spec["boundObjectRef"] = bound
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        status, answer = await self.request("POST", path, {"spec": spec})
-        if status != 201:
-            raise ClusterError(f"no token for {namespace}/{account}: {answer.get('message')}")
-        return str(answer["status"]["token"])
-
-    async def service_account_exists(self, namespace: str, account: str) -> None:
-        """Wait until there is such a ServiceAccount; before that the API server refuses its pods."""
-
-        async def check() -> bool:
-            path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}"
-            return (await self.request("GET", path))[0] == 200
-
-        await until(f"ServiceAccount {namespace}/{account} exists", check, 30)
-
-    async def service_account_kubeconfig(self, namespace: str, account: str) -> Path:
-        """A kubeconfig for a ServiceAccount, for programs that run outside of pods, like the operator in tests."""
-        token = await self.service_account_token(namespace, account)
-        path = self.folder / f"kubeconfig-{namespace}-{account}"
-        return self._control_plane.write_kubeconfig(path, token, namespace)
 
     async def add_fake_nodes(self, count: int) -> None:
         """Add pretended nodes and wait until they are ready; see fake_nodes.py for how pods ask for them."""

@@ -12,6 +12,8 @@ import shutil
 import signal
 import ssl
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -25,6 +27,13 @@ ETCD = "http://127.0.0.1:2379"
 # People for tests of who may do what. The server reads its token file only once, so they exist from the start.
 USERS = ("alice", "bob", "carol", "dave", "erin", "mallory")
 ADMIN_TOKEN = "admin-token"  # of a server nobody outside the namespace can reach
+# What operators under an account of their own ask for, one line a request; nothing of anybody else.
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:strategy-rollouts"]}, {"level": "None"}],
+}
 
 
 def user_token(user: str) -> str:
@@ -34,11 +43,54 @@ def user_token(user: str) -> str:
     return f"{user}-token"
 
 
+def kubeconfig_of(server: str, ca_file: Path | None, token: str, namespace: str = "default") -> str:
+    """A kubeconfig with a token (JSON, which is YAML too)."""
+    cluster = {"server": server, **({"certificate-authority": str(ca_file)} if ca_file else {})}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
+        "current-context": "test",
+    }
+    return json.dumps(config, indent=1)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one kind of cluster differs from another. Flags are without their dashes."""
+
+    server: str
+    apiserver: Mapping[str, str]
+    manager: Mapping[str, str]
+    tokens: tuple[str, ...] = ()
+    """More lines of the token file: token,user,uid,groups."""
+    data: Path | None = None
+    """Where etcd keeps its data; the cluster's folder unless given."""
+
+
+# Everything at the first address of the service range, which is local: no kube-proxy is needed to reach it.
+PROCESS = Variant(
+    server=SERVER,
+    apiserver={
+        "bind-address": network.API_ADDRESS,
+        "advertise-address": network.API_ADDRESS,
+        "secure-port": str(network.API_PORT),
+        "authorization-mode": "RBAC",
+        "endpoint-reconciler-type": "none",
+    },
+    manager={"node-monitor-grace-period": "5m"},
+)
+
+
 class ControlPlane:
     """The four programs in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variant: Variant = PROCESS) -> None:
         self.folder = folder
+        self._variant = variant
+        self._data = (variant.data or folder) / "etcd"
         self.kubeconfig = folder / "kubeconfig"
         self.ca_file = folder / "certs" / "apiserver.crt"
         self.etcd = Program(folder, "etcd")
@@ -85,7 +137,7 @@ class ControlPlane:
                 program.signal(signal.SIGKILL)
             await program.stop()
         await self.etcd.stop(grace=0.0)
-        await asyncio.to_thread(shutil.rmtree, self.folder / "etcd", ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._data, ignore_errors=True)
 
     async def _has_default_account(self) -> bool:
         return await self._status("/api/v1/namespaces/default/serviceaccounts/default") == 200
@@ -97,7 +149,7 @@ class ControlPlane:
             timeout = aiohttp.ClientTimeout(total=5)
             async with (
                 aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
-                session.get(SERVER + path, ssl=context) as response,
+                session.get(self._variant.server + path, ssl=context) as response,
             ):
                 return response.status
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -109,61 +161,51 @@ class ControlPlane:
         if not key.exists():
             subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
         people = [f"{user_token(user)},{user},{user}" for user in USERS]
-        lines = [f'{ADMIN_TOKEN},admin,admin,"system:masters"', *people]
+        lines = [f'{ADMIN_TOKEN},admin,admin,"system:masters"', *people, *self._variant.tokens]
         (self.folder / "token.csv").write_text("\n".join(lines) + "\n")
+        (self.folder / "audit-policy.json").write_text(json.dumps(AUDIT))
 
     def _write_kubeconfig(self) -> None:
         self.write_kubeconfig(self.kubeconfig, ADMIN_TOKEN)
 
     def write_kubeconfig(self, path: Path, token: str, namespace: str = "default") -> Path:
-        """A kubeconfig for that token (JSON, which is YAML too)."""
-        cluster = {"server": SERVER, "certificate-authority": str(self.ca_file)}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
-            "current-context": "test",
-        }
-        path.write_text(json.dumps(config, indent=1))
+        """A kubeconfig for that token."""
+        path.write_text(kubeconfig_of(self._variant.server, self.ca_file, token, namespace))
         return path
 
     def _etcd_command(self) -> list[str]:
         urls = ["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD]
         peers = ["--listen-peer-urls", "http://127.0.0.1:0"]
         options = ["--unsafe-no-fsync", "--log-level", "warn", "--quota-backend-bytes", str(4 << 30)]
-        return [str(binary("etcd")), "--data-dir", str(self.folder / "etcd"), *urls, *peers, *options]
+        return [str(binary("etcd")), "--data-dir", str(self._data), *urls, *peers, *options]
 
     def _apiserver_command(self) -> list[str]:
         key = str(self.folder / "sa.key")
         flags = {
             "etcd-servers": ETCD,
-            "bind-address": network.API_ADDRESS,
-            "advertise-address": network.API_ADDRESS,
-            "secure-port": str(network.API_PORT),
             "cert-dir": str(self.folder / "certs"),
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-signing-key-file": key,
             "service-account-key-file": key,
             "token-auth-file": str(self.folder / "token.csv"),
-            "authorization-mode": "RBAC",
             "service-cluster-ip-range": network.SERVICE_RANGE,
             "allow-privileged": "true",
-            "endpoint-reconciler-type": "none",
             "max-requests-inflight": "3000",
             "max-mutating-requests-inflight": "2000",
             "watch-cache": "true",
+            # Many clusters have it; it makes the owner's permission on finalizers count.
+            "enable-admission-plugins": "OwnerReferencesPermissionEnforcement",
+            "audit-policy-file": str(self.folder / "audit-policy.json"),
+            "audit-log-path": str(self.folder / "audit.log"),
+            **self._variant.apiserver,
         }
         return [str(binary("kube-apiserver")), *(f"--{name}={value}" for name, value in flags.items())]
 
     def _manager_flags(self) -> list[str]:
-        return [
-            "--service-account-private-key-file",
-            str(self.folder / "sa.key"),
-            "--root-ca-file",
-            str(self.ca_file),
-            "--use-service-account-credentials",
-            "--node-monitor-grace-period",
-            "5m",
-        ]
+        flags = {
+            "service-account-private-key-file": str(self.folder / "sa.key"),
+            "root-ca-file": str(self.ca_file),
+            "use-service-account-credentials": "true",
+            **self._variant.manager,
+        }
+        return [f"--{name}={value}" for name, value in flags.items()]

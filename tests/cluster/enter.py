@@ -1,6 +1,7 @@
 """Runs any command inside a network of its own: `python -m tests.cluster.enter -- CMD ARG...`.
 
-`--join PID` enters the network of another one that still runs, to look around beside it.
+`--join PID` enters the network of another one that still runs, to look around beside it. `--node` makes the place for a
+real node (tests/cluster/realnode), for which one must be root.
 
 Why: inside, the caller is root of a private network, process table and mount table without being root of the machine.
 Every pod gets a real address, ports are always the same however many runs go on beside it, nothing can leave by a
@@ -9,6 +10,7 @@ real interface, and when the outer process ends, however it ends, the kernel end
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -19,7 +21,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from tests.cluster import build, network
+from tests.cluster import build, network, packages
+from tests.cluster.realnode import cgroups, place
 
 INSIDE = "STRATEGYROLLOUT_INSIDE"
 OUTER = "STRATEGYROLLOUT_OUTER_PID"
@@ -30,6 +33,11 @@ _TERMINATE = b"T"
 def inside() -> bool:
     """Whether this process runs in such a namespace."""
     return os.environ.get(INSIDE) == "1"
+
+
+def cgroup() -> str:
+    """The group under which a real node in this namespace keeps its pods."""
+    return cgroups.name_of(int(os.environ[OUTER]))
 
 
 def _unshare_command() -> list[str]:
@@ -54,17 +62,25 @@ def _check_possible() -> None:
         )
 
 
-def outer(command: list[str]) -> int:
+def outer(command: list[str], *, node: bool = False) -> int:
     """Build what is missing (the inside has no network), then run the command inside and return its exit code."""
     _check_possible()
+    if node and os.geteuid() != 0:
+        sys.exit("a real node needs root: it mounts file systems and makes cgroups; run the same command as root")
     try:
-        build.ensure()
-    except build.BuildError as error:
+        if node:
+            packages.ensure(place.PACKAGES)
+        build.ensure([tool.name for tool in (*build.CATALOGUE, *(build.NODE if node else ()))])
+    except (build.BuildError, packages.PackagesMissing) as error:
         sys.exit(f"[cluster] {error}")
+    if node:
+        cgroups.remove_left_over()
+        cgroups.make(cgroups.name_of(os.getpid()))
     # The kernel clears "die with my parent" when a process changes its user namespace. A pipe does the same job: the
     # inner init sees its end when we are gone, even by SIGKILL.
     read_end, write_end = os.pipe()
-    inner_command = [sys.executable, "-m", "tests.cluster.enter", "--inside", str(read_end), "--", *command]
+    kind = "node" if node else "pods"
+    inner_command = [sys.executable, "-m", "tests.cluster.enter", "--inside", str(read_end), kind, "--", *command]
     environment = {**os.environ, "PATH": network.search_path(), "PYTHONPATH": _python_path()}
     environment[OUTER] = str(os.getpid())
     process = subprocess.Popen([*_unshare_command(), *inner_command], pass_fds=[read_end], env=environment)
@@ -79,6 +95,8 @@ def outer(command: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = process.wait()
     os.close(write_end)
+    if node:
+        cgroups.remove(cgroups.name_of(os.getpid()))  # gone already, unless process 1 inside was killed
     return code if code >= 0 else 128 - code
 
 
@@ -87,10 +105,30 @@ def _python_path() -> str:
     return os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
 
 
-def inner(lifeline: int, command: list[str]) -> int:
-    """Be process 1: make the network, start the command, reap everyone's orphans, stop when the outer side is gone."""
+def inner(lifeline: int, command: list[str], *, node: bool) -> int:
+    """Be process 1: make the place, run the command; a real node's groups are removed once everybody has ended."""
     os.set_inheritable(lifeline, False)
-    network.set_up()
+    if not node:
+        network.set_up()
+        return _be_init(lifeline, command)
+    try:
+        place.set_up()
+        return _be_init(lifeline, command)
+    finally:
+        _end_everybody()
+        cgroups.remove(cgroup())
+
+
+def _end_everybody() -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)  # all but process 1 itself
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _be_init(lifeline: int, command: list[str]) -> int:
+    """Start the command, reap everyone's orphans, stop when the outer side is gone."""
     # A child ending must wake the select below.
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -147,15 +185,17 @@ def join(outer_pid: int, command: list[str]) -> None:
 def main(arguments: list[str]) -> int:
     """Command line of both sides; users only ever see the outer one."""
     if arguments[:1] == ["--inside"]:
-        return inner(int(arguments[1]), arguments[3:])
+        return inner(int(arguments[1]), arguments[4:], node=arguments[2] == "node")
     if arguments[:1] == ["--join"]:
         join(int(arguments[1]), arguments[3:])
+    node = arguments[:1] == ["--node"]
+    arguments = arguments[1:] if node else arguments
     command = arguments[1:] if arguments[:1] == ["--"] else arguments
     if not command:
-        sys.exit("usage: python -m tests.cluster.enter [--join PID] -- COMMAND [ARGUMENT...]")
+        sys.exit("usage: python -m tests.cluster.enter [--node | --join PID] -- COMMAND [ARGUMENT...]")
     if inside():
         os.execvp(command[0], command)
-    return outer(command)
+    return outer(command, node=node)
 
 
 if __name__ == "__main__":

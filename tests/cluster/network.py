@@ -31,7 +31,8 @@ def pod_address(node_index: int, number: int) -> str:
     return f"10.244.{value >> 8}.{value & 255}"
 
 
-def _ip_batch(lines: list[str], namespace_of: int | None = None) -> None:
+def ip_batch(lines: list[str], namespace_of: int | None = None) -> None:
+    """These `ip` commands, in the network of that process if one is named."""
     prefix = [] if namespace_of is None else ["nsenter", "-t", str(namespace_of), "-n"]
     command = [*prefix, "ip", "-batch", "-"]
     done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
@@ -41,7 +42,7 @@ def _ip_batch(lines: list[str], namespace_of: int | None = None) -> None:
 
 def set_up() -> None:
     """Make the host side: loopback, the API server's address, and the bridge all pods hang on."""
-    _ip_batch(
+    ip_batch(
         [
             "link set lo up",
             f"addr add {API_ADDRESS}/32 dev lo",
@@ -54,13 +55,13 @@ def set_up() -> None:
 
 def connect_pod(pause_pid: int, link: str, address: str) -> None:
     """Give the pod whose network namespace that process holds an `eth0` with its address, on the bridge."""
-    _ip_batch(
+    ip_batch(
         [
             f"link add {link} type veth peer name eth0 netns {pause_pid}",
             f"link set {link} master {_BRIDGE} up",
         ]
     )
-    _ip_batch(
+    ip_batch(
         [
             "link set lo up",
             f"addr add {address}/{POD_PREFIX} dev eth0",
@@ -77,7 +78,7 @@ def cut_off(pause_pid: int) -> None:
     Outgoing packets are routed onto a bridge without ports, where they vanish. Incoming ones are dropped because they
     come from an interface that the strict reverse path check does not expect.
     """
-    _ip_batch(
+    ip_batch(
         [
             f"link add {_DEAD_END} type bridge",
             f"link set {_DEAD_END} up",
@@ -92,7 +93,7 @@ def cut_off(pause_pid: int) -> None:
 def heal(pause_pid: int) -> None:
     """Undo `cut_off`."""
     _set_reverse_path_check(pause_pid, 0)
-    _ip_batch([f"link delete {_DEAD_END}"], pause_pid)
+    ip_batch([f"link delete {_DEAD_END}"], pause_pid)
 
 
 def _set_reverse_path_check(pause_pid: int, value: int) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from strategyrollout.api.meta import API_VERSION, LABEL_REVISION, LABEL_ROLE, LABEL_ROLLOUT, ROLE_STRATEGY
-from tests.cluster.cluster import Cluster
-from tests.cluster.control_plane import ADMIN_TOKEN
+from tests.cluster.access import Access
 from tests.cluster.node.api import Api
 
 Object = dict[str, Any]
@@ -159,11 +158,11 @@ def _weights(ranges: list[Object]) -> dict[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def following(cluster: Cluster, namespace: str, name: str) -> AsyncIterator[World]:
+async def following(cluster: Access, namespace: str, name: str) -> AsyncIterator[World]:
     """The world, kept current while the block runs."""
     world = World(namespace, name, cluster.folder / "assignments.jsonl")
     world.record.touch()
-    api = Api(cluster.server, str(cluster.ca_file), ADMIN_TOKEN)
+    api = cluster.api()
     kinds = ("trafficassignments", "strategyrollouts", "rollbacks", "pods")
     tasks = [asyncio.create_task(world.follow(api, kind)) for kind in kinds]
     try:

@@ -13,8 +13,7 @@ from typing import Any
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.meta import API_VERSION, LABEL_REVISION, LABEL_ROLLOUT
 from strategyrollout.core.routing import bucket_of
-from tests.cluster.cluster import Cluster
-from tests.cluster.control_plane import ADMIN_TOKEN
+from tests.cluster.access import Access
 from tests.cluster.node.api import Api
 from tests.history import History
 
@@ -132,9 +131,9 @@ class Record:
 
 
 @contextlib.asynccontextmanager
-async def following(cluster: Cluster, record: Record) -> AsyncIterator[None]:
+async def following(cluster: Access, record: Record) -> AsyncIterator[None]:
     """The record is kept current within."""
-    api = Api(cluster.server, str(cluster.ca_file), ADMIN_TOKEN)
+    api = cluster.api()
     own = f"/apis/{API_VERSION}/namespaces/{record.namespace}"
     kinds: dict[str, Callable[[str, Object], None]] = {
         f"{own}/trafficassignments": record.took_table,

@@ -25,11 +25,10 @@ class ApiError(RuntimeError):
 class Api:
     """One session for the whole agent."""
 
-    def __init__(self, server: str, ca_file: str, token: str) -> None:
+    def __init__(self, server: str, ca_file: str | None, token: str) -> None:
         self._server = server
-        self._ssl = ssl.create_default_context(cafile=ca_file)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca_file), limit=0)
         self._session = aiohttp.ClientSession(headers=headers, connector=connector)
 
     async def close(self) -> None:
