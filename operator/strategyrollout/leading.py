@@ -15,7 +15,7 @@ from strategyrollout.api.meta import LABEL_ROLLOUT, LABEL_ROLLOUT_UID
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache, labels_of, name_of, uid_of
 from strategyrollout.cluster.client import Api, ApiError, NotFound
-from strategyrollout.cluster.consumers import ConsumerLeases
+from strategyrollout.cluster.consumers import ConsumerLeases, is_open
 from strategyrollout.cluster.events import Events
 from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLBACKS, ROLLOUTS
 from strategyrollout.cluster.workqueue import WorkQueue
@@ -63,10 +63,18 @@ class Leading:
 
     def retire(self, router: Body) -> None:
         """Closes the Lease of a router whose pod tells that it has ended. What fails is done when it is waited for."""
-        ended = self.consumers.saw_pod(router)
-        if ended and self.begun and labels_of(router).get(LABEL_ROLLOUT_UID) in self._known():
-            (namespace, name), uid = name_of(router), uid_of(router)
+        if not (self.consumers.saw_pod(router) and self.begun):
+            return
+        (namespace, name), uid = name_of(router), uid_of(router)
+        if labels_of(router).get(LABEL_ROLLOUT_UID) in self._known():
             self.background.run(("ended", uid), 1.0, lambda: self.consumers.close_ended(namespace, uid, name))
+        elif (lease := self.cache.get(LEASES, namespace, uid)) is not None:
+            self._remove_departed(lease)
+
+    def saw_lease(self, lease: Body) -> None:
+        """Of a rollout that is gone, nothing is to stay behind."""
+        if self.begun and not is_open(lease):
+            self._remove_departed(lease)
 
     async def resync(self, within: float) -> None:
         """Looks at every rollout some time `within` so many seconds, and tidies up."""
@@ -95,6 +103,14 @@ class Leading:
 
     def _start(self, name: str, *, only_urgent: bool) -> None:
         self._workers.append(asyncio.create_task(self.rollouts.work(only_urgent=only_urgent), name=name))
+
+    def _remove_departed(self, lease: Body) -> None:
+        async def work() -> None:
+            if not await self._belongs_to_another(lease):
+                await self.consumers.remove_departed(lease)
+
+        if self.consumers.departed(labels_of(lease).get(LABEL_ROLLOUT_UID) or ""):
+            self.background.run(("departed", uid_of(lease)), 1.0, work)
 
     def _known(self) -> set[str]:
         return {uid_of(rollout) for rollout in self.cache.all(ROLLOUTS)}

@@ -234,6 +234,7 @@ class Process:
     def _changed(self, kind: Kind, old: Body | None, new: Body | None) -> None:
         if kind is LEASES and new is not None:
             self.consumers.saw(new)
+            self.leading.saw_lease(new)
         elif kind is LEASES and old is not None:
             self.consumers.gone(old)
         elif kind is ROUTERS:

@@ -41,6 +41,7 @@ class ConsumerLeases:
         self._open: dict[str, set[str]] = {}
         self._lost: dict[str, dict[str, int]] = {}
         self._ended: dict[str, None] = {}
+        self._departed: set[str] = set()
 
     def saw(self, lease: Body) -> None:
         """Notes when an acknowledgement or an end was first seen, by whichever way it came."""
@@ -52,16 +53,17 @@ class ConsumerLeases:
             self._open.setdefault(uid, set()).add(name)
             return
         # Whoever closed it and however empty it was: until then it may have served what the others had let go.
-        self._open.get(uid, set()).discard(name)
-        self._lost.setdefault(uid, {}).setdefault(name, self._now())
+        self._left(uid, name, newly=False)
 
     def gone(self, lease: Body) -> None:
         """The Lease is deleted. One that was open when last seen has taken its requests in flight with it."""
         name, uid = lease["metadata"]["name"], _rollout_of(lease)
         self._acked.pop(name, None)
         if name in self._open.get(uid, set()):
-            self._open[uid].discard(name)
-            self._lost.setdefault(uid, {})[name] = self._now()
+            self._left(uid, name)
+        if uid in self._departed and not self._open.get(uid):
+            self._departed.discard(uid)
+            self.forget(uid)
 
     def saw_pod(self, pod: Body) -> bool:
         """Takes in a state of a router's pod. Whether it proves for a Lease still open that its process has ended."""
@@ -74,9 +76,16 @@ class ConsumerLeases:
         return True
 
     def forget(self, uid: str) -> None:
-        """The rollout with this UID is gone."""
-        self._open.pop(uid, None)
+        """The rollout with this UID is gone. Its routers end a moment later, and their Leases are then deleted."""
         self._lost.pop(uid, None)
+        if self._open.get(uid):
+            self._departed.add(uid)
+        else:
+            self._open.pop(uid, None)
+
+    def departed(self, uid: str) -> bool:
+        """Whether the rollout with this UID is gone and routers of it were left."""
+        return uid in self._departed
 
     async def list(self, namespace: str, uid: str) -> Consumers:
         """The consumers of the rollout with this UID. Raises `Unavailable` and `ApiError`."""
@@ -87,8 +96,7 @@ class ConsumerLeases:
             self.saw(lease)
         present = {lease["metadata"]["name"] for lease in leases}
         for name in self._open.get(uid, set()) - present:
-            self._open[uid].discard(name)
-            self._lost.setdefault(uid, {})[name] = self._now()
+            self._left(uid, name)
         consumers = tuple(self._consumer(lease) for lease in leases if is_open(lease))
         return Consumers(sent, consumers, lost_at=max(self._lost.get(uid, {}).values(), default=None))
 
@@ -104,6 +112,19 @@ class ConsumerLeases:
         except NotFound:
             return False
         return True
+
+    async def remove_departed(self, lease: Body) -> None:
+        """Deletes the Lease of a router that is no more, of a rollout that is gone: it tells nobody anything.
+
+        Raises `Unavailable` and `ApiError`.
+        """
+        meta = lease["metadata"]
+        if is_open(lease) and meta["name"] not in self._ended:
+            return
+        try:
+            await self._api.delete(LEASES.path(meta["namespace"], meta["name"]), uid=meta["uid"])
+        except (NotFound, Conflict):
+            return
 
     def is_silent(self, lease: Body) -> bool:
         """Whether it has not been renewed for so long that something is wrong, or over."""
@@ -124,6 +145,13 @@ class ConsumerLeases:
                 return
         elif is_open(lease) and silence > _LONGEST_SILENCE:
             await self.close_ended(meta["namespace"], meta["name"], pod_of(lease))
+
+    def _left(self, uid: str, name: str, *, newly: bool = True) -> None:
+        """A consumer is closed or gone: it is not waited for, and until now it may have been serving."""
+        self._open.get(uid, set()).discard(name)
+        lost = self._lost.setdefault(uid, {})
+        if newly or name not in lost:
+            lost[name] = self._now()
 
     def _consumer(self, lease: Body) -> Consumer:
         name, epoch = lease["metadata"]["name"], acked_epoch(lease)

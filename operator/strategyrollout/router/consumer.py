@@ -17,6 +17,7 @@ from strategyrollout.router.settings import Settings
 
 DURATION_SECONDS = 180
 RENEW_SECONDS = 60.0
+_FORBIDDEN_SECONDS = 3.0
 
 
 class Closed(Exception):
@@ -123,8 +124,11 @@ class ConsumerLease:
                 attempt, due = attempt + 1, time.monotonic()
 
     async def close(self) -> None:
-        """Say that this router refuses everything and is empty. Tries for ever."""
-        attempt = 0
+        """Say that this router refuses everything and is empty. Tries for ever, unless it may not any more.
+
+        Then its permissions are gone, most likely together with the rollout; that it has ended must be proof enough.
+        """
+        attempt, began = 0, time.monotonic()
         while True:
             try:
                 await self._write({meta.ANNOTATION_CONSUMER: meta.CONSUMER_CLOSED})
@@ -133,6 +137,8 @@ class ConsumerLease:
                 return
             except (ApiError, Unreachable) as error:
                 self._saying.badly(f"cannot close the lease ({error})")
+                if _is_forbidden(error) and time.monotonic() - began > _FORBIDDEN_SECONDS:
+                    return
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
 
@@ -161,6 +167,10 @@ class ConsumerLease:
 
     def _deleted(self, error: ApiError) -> Exception:
         return Gone(f"lease {self._settings.pod_uid} was deleted") if error.status == 404 else error
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, ApiError) and error.status in {401, 403}
 
 
 def _now() -> str:
