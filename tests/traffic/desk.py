@@ -233,8 +233,10 @@ def is_ready(pod: Object) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def desk_of(cluster: Cluster, namespace: str, folder: Path, times: Times, tolerance: int) -> AsyncIterator[Desk]:
-    """A namespace with a running operator of its own and nothing in it yet."""
+async def desk_of(
+    cluster: Cluster, namespace: str, folder: Path, times: Times, tolerance: int, **settings: str
+) -> AsyncIterator[Desk]:
+    """A namespace with a running operator of its own, with these settings, and nothing in it yet."""
     await install_crds(cluster)
     record = Record(namespace, NAME, tolerance)
     operator = Operator(
@@ -243,6 +245,7 @@ async def desk_of(cluster: Cluster, namespace: str, folder: Path, times: Times, 
         namespaces=namespace,
         router_image=add_router_image(cluster.images),
         prometheus=cluster.prometheus_url,
+        **settings,
     )
     async with operator.running(), following(cluster, record):
         yield Desk(cluster, folder, record, operator, times)
