@@ -93,12 +93,11 @@ def dns(image: str) -> list[Object]:
     container = {
         "image": image,
         "args": ["-conf", "/config/Corefile"],
-        # Port 53 as somebody who is not root.
-        "securityContext": {**_CONFINED, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}},
+        "securityContext": _CONFINED,
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
     }
     ports = [{"name": name, "port": 53, "protocol": name.upper()} for name in ("udp", "tcp")]
-    # Without this the pod may not bind port 53: its program is not root and has no file capability.
+    # Else it may not bind port 53: its program is not root.
     low_ports = {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]}
     return [
         *_identity("coredns", "kube-system", watched),

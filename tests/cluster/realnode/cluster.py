@@ -8,8 +8,8 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-from tests import images
 from tests.cluster.access import Access
 from tests.cluster.control_plane import ADMIN_TOKEN, ControlPlane
 from tests.cluster.enter import cgroup, inside
@@ -30,7 +30,8 @@ class NodeCluster(Access):
     prometheus_url = addons.PROMETHEUS_URL
     registry = configuration.REGISTRY
 
-    def __init__(self, folder: Path, cgroup: str = "") -> None:
+    def __init__(self, folder: Path, *, pause: Path | None = None, cgroup: str = "") -> None:
+        """`pause`, `cgroup`: what it takes to start it; not needed for one that runs."""
         folder = folder.resolve()
         variant = configuration.variant(folder / "certs" / "node")
         self._control_plane = ControlPlane(folder, variant)
@@ -38,15 +39,19 @@ class NodeCluster(Access):
             folder, variant.server, self._control_plane.ca_file, self._control_plane.kubeconfig, ADMIN_TOKEN
         )
         self._machine = Machine(folder, cgroup)
+        self._pause = pause
         self.faults = Faults(self._machine, self._control_plane)
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls, folder: Path, *, scrape_interval: str = "500ms") -> AsyncIterator[NodeCluster]:
-        """Start the cluster with DNS and Prometheus in it. What it leaves goes with the namespaces, but for logs."""
+    async def start(cls, folder: Path, pause: Path, *, scrape_interval: str = "500ms") -> AsyncIterator[NodeCluster]:
+        """Start the cluster with DNS and Prometheus in it. What it leaves goes with the namespaces, but for logs.
+
+        `pause` is the image (an OCI archive) of what holds a pod's namespaces.
+        """
         if not inside() or not DATA.exists():
             raise ClusterError(_NOT_INSIDE)
-        cluster = cls(folder, cgroup())
+        cluster = cls(folder, pause=pause, cgroup=cgroup())
         try:
             await cluster._start(scrape_interval)
             yield cluster
@@ -73,7 +78,8 @@ class NodeCluster(Access):
         await self.deployed(addons.MONITORING, "prometheus")
 
     async def _push_programs(self) -> tuple[str, str]:
-        await self._machine.start_images(images.ensure()["pause"].archive)
+        assert self._pause is not None
+        await self._machine.start_images(self._pause)
         dns = await self._machine.push_program("coredns", "/coredns", ["/coredns"])
         return dns, await self._machine.push_program("prometheus", "/prometheus", ["/prometheus"])
 
@@ -82,19 +88,19 @@ class NodeCluster(Access):
             if program.pid is None:
                 raise ClusterError(f"{program.name} ended\n{program.last_words()}")
         status, node = await self.request("GET", f"/api/v1/nodes/{NAME}")
-        conditions = (node.get("status") or {}).get("conditions") or []
+        if status != 200:
+            return False
+        conditions = node["status"].get("conditions") or []
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-        return status == 200 and ready and not node["spec"].get("taints")
+        return ready and not node["spec"].get("taints")
 
     async def deployed(self, namespace: str, name: str, seconds: float = _PODS_READY_SECONDS) -> None:
         """Wait until all pods of a Deployment are ready. Raises ClusterError with what its pods say instead."""
         deadline = time.monotonic() + seconds
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         while True:
-            _, found = await self.request("GET", path)
-            status, spec = found.get("status") or {}, found.get("spec") or {}
-            current = status.get("observedGeneration") == (found.get("metadata") or {}).get("generation")
-            if current and status.get("readyReplicas", 0) == status.get("updatedReplicas") == spec.get("replicas"):
+            code, found = await self.request("GET", path)
+            if code == 200 and _all_ready(found):
                 return
             if time.monotonic() > deadline:
                 told = await self.kubectl("describe", "pods", "-n", namespace, check=False)
@@ -116,6 +122,12 @@ class NodeCluster(Access):
             if program.pid is not None:
                 program.signal(signal.SIGKILL)
         await self._control_plane.stop()
+
+
+def _all_ready(deployment: dict[str, Any]) -> bool:
+    status, wanted = deployment.get("status") or {}, deployment["spec"]["replicas"]
+    current = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return current and status.get("readyReplicas", 0) == status.get("updatedReplicas", 0) == wanted
 
 
 def _proxy_rights() -> list[dict[str, object]]:
