@@ -1,0 +1,107 @@
+"""The rule of the election: tables for each move, and generated worlds in which no two ever lead at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strategyrollout.core.leadership import Move, Seen, Standing, Timing, absent, decide, observed, time_left, won
+from tests.election.model import Step, World
+
+TIMING = Timing(duration=8, renew_deadline=5, retry=1)
+OTHER = Seen("other", "1", 8.0, at=100.0)
+ME = Standing("me")
+LEADER = won(ME, "1", 8.0, sent=100.0)
+
+MOVES: dict[str, tuple[Standing, float, Move]] = {
+    "nothing is known yet": (ME, 100.0, Move.WAIT),
+    "there is no Lease": (absent(ME, 100.0), 100.0, Move.ACQUIRE),
+    "somebody holds it": (replace(ME, seen=OTHER), 107.9, Move.WAIT),
+    "somebody has not renewed it for its duration": (replace(ME, seen=OTHER), 108.0, Move.ACQUIRE),
+    "somebody declared a longer duration than ours": (replace(ME, seen=replace(OTHER, duration=15)), 108.0, Move.WAIT),
+    "somebody declared none": (replace(ME, seen=replace(OTHER, duration=0)), 107.9, Move.WAIT),
+    "it was given back": (observed(replace(ME, seen=OTHER), "", "2", 1.0, 101.0), 101.0, Move.ACQUIRE),
+    "it was deleted while somebody held it": (absent(replace(ME, seen=OTHER), 101.0), 101.0, Move.WAIT),
+    "our own write has arrived, its answer has not": (observed(ME, "me", "1", 8.0, 101.0), 101.0, Move.ACQUIRE),
+    "it is ours": (LEADER, 104.9, Move.HOLD),
+    "it is ours and was not renewed until the deadline": (LEADER, 105.0, Move.LOST),
+    "it is ours and somebody took it": (observed(LEADER, "other", "2", 8.0, 101.0), 101.0, Move.LOST),
+    "it is ours and somebody emptied it": (observed(LEADER, "", "2", 1.0, 101.0), 101.0, Move.LOST),
+    "it is ours and was deleted": (absent(LEADER, 101.0), 101.0, Move.HOLD),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_each_situation_has_one_move(name: str) -> None:
+    known, now, expected = MOVES[name]
+    assert decide(known, TIMING, now) is expected
+
+
+def test_a_lease_that_does_not_change_is_seen_once() -> None:
+    first = observed(ME, "other", "1", 8.0, 100.0)
+    assert observed(first, "other", "1", 8.0, 107.0) == first
+    assert observed(first, "other", "2", 8.0, 107.0).seen == Seen("other", "2", 8.0, 107.0)
+
+
+def test_the_time_left_counts_from_the_sending_of_the_last_renewal() -> None:
+    assert time_left(LEADER, TIMING, 103.5) == 1.5
+    assert time_left(LEADER, TIMING, 200.0) == 0
+    assert time_left(ME, TIMING, 100.0) == 0
+
+
+TIMINGS = (TIMING, Timing(15, 10, 2), Timing(4, 2, 1), Timing(6, 5, 1))
+# Few values, near those where something turns: generated worlds then meet in the same second more often than not.
+STEPS = st.lists(
+    st.builds(
+        Step,
+        gap=st.sampled_from((0.0, 0.1, 0.1, 0.3, 1.0, 1.9, 3.1, 4.05, 4.9, 7.9)),
+        replica=st.integers(0, 2),
+        what=st.sampled_from(("work",) * 8 + ("release",)),
+        there=st.sampled_from((0.0, 0.0, 0.0, 0.2, 1.1, 5.0, 9.0)),
+        back=st.sampled_from((0.0, 0.0, 0.0, 0.2, 1.1, 1.9, 9.0)),
+        fate=st.sampled_from(("arrives",) * 6 + ("request lost", "answer lost")),
+    ),
+    max_size=40,
+)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, timings: tuple[Timing, ...] = TIMINGS) -> World:
+    timing = draw(st.sampled_from(timings))
+    # The bound of the rule: no clock is faster than another by as much as the Lease is longer than the deadline.
+    apart = timing.duration / timing.renew_deadline * 0.999
+    return World(timing, draw(st.lists(st.floats(1.0, max(apart, 1.0)), min_size=3, max_size=3)))
+
+
+@given(worlds(), STEPS)
+@settings(max_examples=500, deadline=None)
+def test_no_two_ever_lead_at_once_whatever_is_late_lost_or_paused(world: World, steps: list[Step]) -> None:
+    world.play(steps)
+
+
+@pytest.mark.parametrize(
+    ("timing", "rates"),
+    [(Timing(4, 5, 1), [1.0, 1.0]), (TIMING, [1.0, 1.7])],
+    ids=["a deadline after the end of the Lease", "a clock that is too fast"],
+)
+def test_the_worlds_would_find_two_leaders_if_the_rule_were_wrong(timing: Timing, rates: list[float]) -> None:
+    leads = [Step(0, 0, "work"), Step(0.1, 0, "work")]
+    with pytest.raises(AssertionError, match="lead at"):
+        World(timing, rates).play([*leads, *(Step(0.05, 1, "work") for _ in range(98))])
+
+
+def test_without_faults_one_leads_all_the_time_and_the_next_follows_a_release_at_once() -> None:
+    work = [Step(0.1, n % 3, "work") for n in range(300)]
+    world = World(TIMING, [1.0, 1.2, 0.9])
+    world.play([*work, Step(0.1, 0, "release"), Step(0.1, 1, "work"), Step(0.1, 1, "work")])
+    assert world.led == ["r0", "r1"]
+    assert world.leaders == ["r1"]
+
+
+def test_a_dead_leader_is_followed_after_its_lease() -> None:
+    world = World(TIMING, [1.0, 1.0])
+    world.play([Step(0.1, 0, "work"), Step(0.1, 0, "work"), *(Step(0.25, 1, "work") for _ in range(40))])
+    assert world.led == ["r0", "r1"]
