@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from tests import images
 from tests.cluster import build, network, packages
 from tests.cluster.realnode import cgroups, place
 
@@ -70,8 +71,9 @@ def outer(command: list[str], *, node: bool = False) -> int:
     try:
         if node:
             packages.ensure(place.PACKAGES)
+            images.prepare()
         build.ensure([tool.name for tool in (*build.CATALOGUE, *(build.NODE if node else ()))])
-    except (build.BuildError, packages.PackagesMissing) as error:
+    except (build.BuildError, packages.PackagesMissing, images.ImageError) as error:
         sys.exit(f"[cluster] {error}")
     if node:
         cgroups.remove_left_over()

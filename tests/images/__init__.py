@@ -3,7 +3,7 @@
 `ensure()` is what tests use: it builds what is missing and returns OCI archives with references pinned by digest.
 """
 
-from tests.images.archive import Image, relabelled
-from tests.images.build import ensure
+from tests.images.archive import Image, ImageError, relabelled
+from tests.images.build import ensure, prepare
 
-__all__ = ["Image", "ensure", "relabelled"]
+__all__ = ["Image", "ImageError", "ensure", "prepare", "relabelled"]

@@ -1,29 +1,33 @@
-"""`python -m tests.images build`: the product's images as OCI archives, for machines without Docker.
+"""The product's images as OCI archives, for machines without Docker. Needs root, apt and Go; all is kept in a cache.
 
-Prints name, pinned reference and file of each. Needs root, apt and Go; everything is kept in the user's cache.
+python -m tests.images build     build what changed; prints name, pinned reference and file of each
+python -m tests.images prepare   only get what a build needs from elsewhere: tests run without a network
 """
 
-import argparse
+import os
 import sys
 
-from tests.images.build import ImageError, ensure
-from tests.images.debian import BaseError
+from tests.images import ImageError, ensure, prepare
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.images", description=__doc__)
-    parser.add_argument("command", choices=["build"])
-    parser.parse_args()
     try:
-        images = ensure()
-    except (ImageError, BaseError) as error:
+        match arguments:
+            case ["build"]:
+                for name, image in ensure().items():
+                    print(f"{name}\t{image.reference}\t{image.archive}")
+            case ["prepare"] if os.geteuid() != 0:
+                print("[images] NOT ROOT: images cannot be built, their tests will be skipped", file=sys.stderr)
+            case ["prepare"]:
+                prepare()
+            case _:
+                sys.exit(__doc__)
+    except ImageError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
-    for name, image in images.items():
-        print(f"{name}\t{image.reference}\t{image.archive}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -23,6 +23,10 @@ _INDEX = "index.json"
 _LAYOUT = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
 
+class ImageError(RuntimeError):
+    """An image could not be built; the message shows the last words of what failed."""
+
+
 @dataclass(frozen=True)
 class Image:
     """One image in a file; `name` without a registry, such as `strategy-rollouts/operator`."""

@@ -22,12 +22,13 @@ from pathlib import Path
 from tests.cluster import packages
 from tests.cluster.build import cache_root
 from tests.images import debian
-from tests.images.archive import Image, adopt
+from tests.images.archive import Image, ImageError, adopt
 
 ROOT = Path(__file__).parents[2]
 LOCKS = tuple(ROOT / f"images/{part}.lock" for part in ("operator", "router", "build"))
 TARGETS = ("operator", "router", "example-strategy")
 _PREFIX = "strategy-rollouts"
+_KEPT_SECONDS = 86_400
 _PAUSE = Path(__file__).parent / "pause"
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "manylinux_2_34_x86_64")
 _BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -35,13 +36,17 @@ _BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BASE, _BUILD_BASE = "localhost/base:local", "localhost/build-base:local"
 
 
-class ImageError(RuntimeError):
-    """An image could not be built; the message shows the builder's last words."""
-
-
 def folder() -> Path:
     """Where archives, bases and wheels are kept."""
     return cache_root() / "images"
+
+
+def prepare() -> None:
+    """Get what a build needs from elsewhere, so that the build itself works without a network. Raises ImageError."""
+    with _locked():
+        _need_tools()
+        _bases()
+        _wheels()
 
 
 def ensure() -> dict[str, Image]:
@@ -53,7 +58,9 @@ def ensure() -> dict[str, Image]:
         if not record.exists() or not all(image.archive.exists() for image in _recorded(record).values()):
             built = build(folder(), bases)
             record.write_text(json.dumps({target: [i.name, i.digest, i.archive.name] for target, i in built.items()}))
-        return _recorded(record)
+        images = _recorded(record)
+        _forget({record, *(image.archive for image in images.values())})
+        return images
 
 
 def build(out: Path, bases: tuple[Path, Path] | None = None) -> dict[str, Image]:
@@ -210,6 +217,15 @@ def _context() -> Iterator[Path]:
     yield from sorted((ROOT / "images").glob("*.*"))
     yield from sorted((ROOT / "operator").rglob("*.py"))
     yield from sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".go"))
+
+
+def _forget(used: set[Path]) -> None:
+    """Remove what no run has used for a day: every change of the product makes images anew."""
+    for path in used:
+        path.touch()
+    for path in [*folder().glob("images-*.json"), *folder().glob(f"{_PREFIX}-*.tar")]:
+        if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def _recorded(record: Path) -> dict[str, Image]:

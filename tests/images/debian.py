@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.images.archive import ImageError
+
 PYTHON = ("python3-minimal", "libpython3-stdlib")
 """An interpreter with the standard library; 3.11 in Debian 12."""
 PIP = ("python3-pip", "python3-distutils")
@@ -22,10 +24,6 @@ _NEVER_RUN = ("dpkg", "tar")
 """Packages that only the scripts of others need; apt is told that they are there."""
 _LEFT_OUT = ("./usr/share/doc*", "./usr/share/man*", "./usr/share/locale*", "./usr/share/lintian*")
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
-
-
-class BaseError(RuntimeError):
-    """The base could not be put together; the message shows the last words of what failed."""
 
 
 def assemble(root: Path, work: Path, packages: Sequence[str]) -> list[str]:
@@ -91,7 +89,7 @@ def _unpack(archive: Path, root: Path) -> None:
         options = ["--keep-directory-symlink", "--no-same-owner", *left_out]
         done = subprocess.run(["tar", "-x", "-C", root, *options], stdin=unpacked.stdout, check=False)
     if done.returncode or unpacked.returncode:
-        raise BaseError(f"cannot unpack {archive}")
+        raise ImageError(f"cannot unpack {archive}")
 
 
 def _trust(root: Path) -> None:
@@ -103,5 +101,5 @@ def _trust(root: Path) -> None:
 def _run(*command: str, folder: Path | None = None) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BaseError(f"{command[0]} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise ImageError(f"{command[0]} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
