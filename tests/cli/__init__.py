@@ -1,0 +1,1 @@
+"""The command line: its words without a cluster, its deeds on a real one."""
