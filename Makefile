@@ -28,9 +28,11 @@ demo: .venv/.ready ## a whole story on a real cluster, told and checked (make de
 test: .venv/.ready ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
 	@$(PY) -m tests.install.prepare
 	@$(PY) -m tests.images prepare
+	@$(PY) -m tests.cluster.build kwok >/dev/null
 	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
 
 bench: .venv/.ready ## latencies and footprint, printed as distributions (make bench B=name to run one)
+	@$(PY) -m tests.cluster.build kwok >/dev/null
 	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.bench $(B)
 
 generate: .venv/.ready ## write CRDs, API reference, the chart's rules and the manifests anew from their sources

@@ -66,10 +66,11 @@ CATALOGUE: tuple[Tool, ...] = (
     _kubernetes("kube-scheduler", 5),
     _kubernetes("kubectl", 20),
     _prometheus("prometheus", 120),
-    Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 75),
 )
 
-# Built only by those who ask for them by name: most tests have no use for a real node or a chart.
+# Built only by those who ask for them by name: the demo has no use for crowds of pods, most tests have none for a real
+# node or a chart.
+CROWD: tuple[Tool, ...] = (Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 75),)
 NODE: tuple[Tool, ...] = (
     _kubernetes("kubelet", 60, "kubernetes-node"),
     _kubernetes("kube-proxy", 15, "kubernetes-node"),
@@ -80,7 +81,7 @@ CHART: tuple[Tool, ...] = (
     Tool("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", 15),
     _prometheus("promtool", 16),
 )
-_ALL = CATALOGUE + NODE + CHART
+_ALL = CATALOGUE + CROWD + NODE + CHART
 
 
 def cache_root() -> Path:
