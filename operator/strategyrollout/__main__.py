@@ -46,8 +46,14 @@ def main() -> int:
         return 2
     set_up_logging(settings)
 
+    try:
+        access = find_access()
+    except OSError as error:
+        print(f"cannot tell which API server to use: {error}", file=sys.stderr)
+        return 2
+
     async def run() -> int:
-        return await Process(settings, await asyncio.to_thread(find_access)).run()
+        return await Process(settings, access).run()
 
     return asyncio.run(run())
 

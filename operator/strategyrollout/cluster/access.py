@@ -50,7 +50,13 @@ def in_cluster(host: str, port: str) -> Access:
 def from_kubeconfig(path: str | None = None, context: str | None = None) -> Access:
     """The current context of a kubeconfig (default: $KUBECONFIG, then ~/.kube/config). Raises the loader's errors."""
     # Imported here: it takes half a second and 40 MiB, which an operator inside the cluster need not spend.
-    from kubernetes import client, config  # noqa: PLC0415
+    try:
+        from kubernetes import client, config  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise OSError(
+            "KUBERNETES_SERVICE_HOST is not set, or KUBECONFIG is: the image works with a pod's ServiceAccount only,"
+            " because reading a kubeconfig needs the Python package `kubernetes`, which it leaves out"
+        ) from error
 
     loaded = client.Configuration()
     config.load_kube_config(config_file=path, context=context, client_configuration=loaded)
