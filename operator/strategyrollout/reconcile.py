@@ -27,6 +27,7 @@ from strategyrollout.cluster.report import Reporter
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.serving import Seen
 from strategyrollout.cluster.workqueue import Closed, WorkQueue
+from strategyrollout.core import report
 from strategyrollout.core.build import Owner, target_port
 from strategyrollout.core.decide import decide
 from strategyrollout.core.decision import Decision
@@ -38,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 _TROUBLE_AGAIN = 15.0
 _PODS_AGAIN = 5.0
+_WAITING_AGAIN = 2.0
 _UNDER_WAY = 5.0
 _FEW = 8
 _POSTPONED = 10.0
@@ -130,6 +132,10 @@ class Rollouts:
         seen = await self._hands.observer.observe(key)
         if seen is None:
             return self._gone(key)
+        if seen.waits:
+            self._queue.add_after(key, _WAITING_AGAIN)
+            await self._hands.reporter.status(key, seen.rollout, report.waiting(seen.world, seen.unknown))
+            return "waiting"
         if seen.unknown:
             raise Unavailable(seen.unknown)
         self._uids[key] = seen.world.uid

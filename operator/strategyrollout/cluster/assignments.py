@@ -24,6 +24,10 @@ class Unreadable(Exception):
     """The assignment cannot be known now; the message says why. Nothing may be decided about traffic."""
 
 
+class OfAnother(Unreadable):
+    """It belongs to an earlier rollout of this name, which takes a moment to go."""
+
+
 class Assignments:
     """`now` is in milliseconds since 1970."""
 
@@ -47,7 +51,10 @@ class Assignments:
         except ValidationError as error:
             raise Unreadable(f"TrafficAssignment {key} cannot be read: {_first(error)}") from error
         if spec.rollout_uid != uid:
-            raise Unreadable(f"TrafficAssignment {key} belongs to an earlier rollout of this name; waiting for its end")
+            raise OfAnother(
+                f"TrafficAssignment {key.name} belongs to an earlier rollout of this name and is waited for until it is"
+                " collected; if it was restored from a backup, delete it"
+            )
         return Stored(spec, body["metadata"]["resourceVersion"], self._freeze_seen(key, spec))
 
     async def write(self, key: Key, uid: str, stored: Stored | None, spec: AssignmentSpec) -> Stored:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from strategyrollout.api.meta import LABEL_REVISION
+from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLLOUT, LABEL_ROLLOUT_UID
 from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.api.status import RolloutStatus
-from strategyrollout.cluster.assignments import Assignments, Unreadable
+from strategyrollout.cluster.assignments import Assignments, OfAnother, Unreadable
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache, labels_of, uid_of
 from strategyrollout.cluster.client import ApiError
-from strategyrollout.cluster.consumers import ConsumerLeases, acked_epoch, is_open
+from strategyrollout.cluster.consumers import ConsumerLeases, acked_epoch, is_open, pod_of
 from strategyrollout.cluster.kinds import DEPLOYMENTS, LEASES, REVISIONS, ROLLBACKS
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.requests import requests_of
@@ -42,6 +42,8 @@ class Seen:
     """Revision -> everything needed to build it."""
     unknown: str = ""
     """Why the assignment is not known."""
+    waits: bool = False
+    """It will be, once something of an earlier rollout of this name is gone."""
 
 
 class Serving:
@@ -83,12 +85,23 @@ class Serving:
         )
         try:
             stored = await self._assignments.read(key, uid)
+            if stored is None:
+                self._wait_for_earlier_routers(key, uid)
             consumers = await self._open(key, uid, stored)
         except Unreadable as error:
-            return Seen(replace(world, assignment_known=False), rollout, unknown=str(error))
+            waits = isinstance(error, OfAnother)
+            return Seen(replace(world, assignment_known=False), rollout, unknown=str(error), waits=waits)
         revisions, contents = self._kept(uid)
         world = replace(world, now=self._now(), stored=stored, consumers=consumers, revisions=revisions)
         return Seen(replace(world, workloads=self._workloads(key, uid)), rollout, contents)
+
+    def _wait_for_earlier_routers(self, key: Key, uid: str) -> None:
+        """Routers of a deleted rollout of this name may still be serving the very accounts."""
+        leases = [lease for lease in self._cache.all(LEASES, key.namespace) if is_open(lease)]
+        earlier = [lease for lease in leases if labels_of(lease).get(LABEL_ROLLOUT) == key.name]
+        pods = sorted(pod_of(lease) for lease in earlier if labels_of(lease).get(LABEL_ROLLOUT_UID) != uid)
+        if pods:
+            raise OfAnother(f"routers of an earlier rollout of this name have not ended: {', '.join(pods[:3])}")
 
     async def _open(self, key: Key, uid: str, stored: Stored | None) -> Consumers | None:
         """A list of the open Leases, when anybody must have confirmed anything or knows more than the object."""

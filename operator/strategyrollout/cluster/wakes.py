@@ -47,8 +47,12 @@ def concerned(cache: Cache, kind: Kind, old: Body | None, new: Body | None) -> I
     owner = labels_of(body).get(LABEL_ROLLOUT)
     if kind is CONFIGMAPS and owner is None:
         return [(key, False) for key in cache.users(kind, namespace, name)]
-    if owner is None or not _is_current(cache, Key(namespace, owner), body):
+    if owner is None:
         return []
+    if not _is_current(cache, Key(namespace, owner), body):
+        # The name of what an earlier rollout leaves behind is free once it is deleted.
+        waits = new is None and cache.get(ROLLOUTS, namespace, owner) is not None
+        return [(Key(namespace, owner), False)] if waits else []
     # An acknowledgement is what a revert waits for, so it counts as urgent; no other news of a child does.
     return [(Key(namespace, owner), kind is LEASES)]
 

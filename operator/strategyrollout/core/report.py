@@ -20,10 +20,11 @@ from strategyrollout.api.status import (
 )
 from strategyrollout.core.buckets import frozen_weight, weight
 from strategyrollout.core.decision import Notice
-from strategyrollout.core.health import Judged
+from strategyrollout.core.health import Health, Judged
+from strategyrollout.core.observed import Observed
 from strategyrollout.core.situation import Situation, View, situation
 
-__all__ = ["View", "notices", "status"]
+__all__ = ["View", "notices", "status", "waiting"]
 
 WARNINGS = frozenset(
     {
@@ -71,6 +72,14 @@ def status(view: View) -> RolloutStatus:
         ready_replicas=sum(w.ready for w in total),
         selector=f"{LABEL_ROLLOUT}={world.name}",
     )
+
+
+def waiting(world: Observed, words: str) -> RolloutStatus:
+    """The status while something of an earlier rollout of this name is in the way."""
+    told = Situation(Reason.STARTING, "Moving", words[:_LONGEST_MESSAGE])
+    conditions = _conditions(View(world, None, Health()), told)
+    update = {"observed_generation": world.generation, "state": told.reason.value, "message": told.message}
+    return world.status.model_copy(update={**update, "conditions": conditions})
 
 
 def notices(view: View) -> tuple[Notice, ...]:
