@@ -58,7 +58,8 @@ class Applier:
     ) -> tuple[Problem, ...]:
         """Applies other objects of the rollout (routers, a switched Service, gate snapshots), in the given order.
 
-        What fails for one does not keep the next from its turn; raises `Unavailable` after the last one.
+        What fails for one does not keep the next from its turn; raises `Unavailable` after the last one. A problem is
+        told first, because it may be the cause: a binding cannot be made where its Role was refused.
         """
         problems: list[Problem] = []
         later: Unavailable | None = None
@@ -69,7 +70,7 @@ class Applier:
                 later = later or error
             else:
                 problems += [problem] if problem is not None else []
-        if later is not None:
+        if later is not None and not problems:
             raise later
         return tuple(problems)
 
