@@ -120,6 +120,13 @@ def _pods(world: World, a: int, b: int) -> None:
     world.ready[REVISIONS[("v1", "v2", "v3")[a % 3]]] = (0, 1, 2, 9)[b % 4]
 
 
+def _override(world: World, a: int, b: int) -> None:
+    if b % 3 == 0 or world.override is None:
+        world.begin_override(REVISIONS[("v1", "v2", "v3")[a % 3]])
+    for _ in range(1 + b % 2):
+        world.go_on_with_override()
+
+
 STEPS: dict[str, tuple[int, Any]] = {
     "run": (14, _run),
     "run_and_die": (3, _run_and_die),
@@ -141,6 +148,8 @@ STEPS: dict[str, tuple[int, Any]] = {
     "sample": (6, _sample),
     "blind": (1, _blind),
     "ask": (4, _ask),
+    "override": (2, _override),
+    "go_on_with_override": (4, lambda w, a, b: w.go_on_with_override()),
     "forget_requests": (1, _forget_requests),
     "pin": (1, _pin),
     "edit": (5, _edit),

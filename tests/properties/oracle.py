@@ -125,8 +125,8 @@ def must_revert(observed: Observed) -> bool:
 
 def _reverts_first(observed: Observed, decision: Decision) -> None:
     """The Freeze is in the same decision, whatever else is wrong."""
-    if not must_revert(observed):
-        return
+    if not must_revert(observed) or any(r.source == "Override" for r in observed.requests):
+        return  # a person at the wheel has the last word, also to the candidate
     assert observed.stored is not None
     attempt = observed.stored.spec.record.attempt
     assert attempt is not None

@@ -52,7 +52,7 @@ def place(name: str) -> World:
 def heal(world: World) -> None:
     """Everything that was broken is repaired; nobody asks for anything."""
     world.starts, world.blind_since, world.problems, world.unreadable = True, None, (), False
-    world.requests, world.value, world.busy = {}, "0.01", 100
+    world.requests, world.value, world.busy, world.override = {}, "0.01", 100, None
     for r in world.routers:
         r.reachable = r.running = True
         world.prove_dead(r)

@@ -31,6 +31,7 @@ from strategyrollout.core.observed import (
     Workload,
 )
 from strategyrollout.core.recipe import compile_recipe
+from strategyrollout.core.revert import override_due
 from tests.core.simulation import REVISIONS, SECOND, START, canary, gate
 from tests.history import History
 from tests.properties import oracle
@@ -70,6 +71,8 @@ class World:
     problems: tuple[Problem, ...] = ()
     unreadable: bool = False
     requests: dict[str, Request] = field(default_factory=dict)
+    override: tuple[Operator, Request] | None = None
+    """A person's command under way, with a memory of its own."""
     known: set[str] = field(default_factory=set)
     ids: int = 0
     busy: int = DRAIN
@@ -96,6 +99,7 @@ class World:
         for name in ("desired", "ready", "requests", "raw"):
             setattr(other, name, dict(getattr(self, name)))
         other.known = set(self.known)
+        other.override = None
         other.routers = [replace(r, flight=list(r.flight)) for r in self.routers]
         other.operators = [
             replace(o, frozen_seen=dict(o.frozen_seen), acks=dict(o.acks), known=set(o.known), lost=dict(o.lost))
@@ -289,6 +293,35 @@ class World:
         operator.frozen_seen[table.epoch] = self.now
         self.history.record_table(self.now, table)
         return True
+
+    # -- a person, whether an operator runs or not
+
+    def begin_override(self, to: str) -> None:
+        """Somebody runs the command; one that ran before is killed. It refuses what has no pods to be started."""
+        if to in self.desired:
+            request = Request("Override", "Rollback", "override", "override", to, "fills", by="alice")
+            self.override = (Operator("person", self.now), request)
+
+    def go_on_with_override(self) -> None:
+        """One pass of the command: what `decide` says to the same world with the request in it, the table alone."""
+        if self.override is None:
+            return
+        operator, request = self.override
+        observed, version = self.observe(operator)
+        observed = replace(observed, requests=(*observed.requests, request), gates=(), target=None)
+        if not override_due(observed):
+            self.override = None
+            return
+        decision: Decision = self.decide(observed)
+        oracle.judge(self, observed, decision)
+        if decision.assignment is not None:
+            assert decision.assignment.cause.kind == "Override", "a person writes nothing else"
+            self.swap(operator, decision.assignment, version)
+            return
+        wanted = decision.replicas.get(request.to, 1)
+        self.desired[request.to] = max(self.desired[request.to], wanted)
+        if self.starts:
+            self.ready[request.to] = max(self.ready.get(request.to, 0), wanted)
 
     # -- good behaviour
 
