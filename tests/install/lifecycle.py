@@ -48,9 +48,10 @@ class Release:
     namespace: str
     folder: Path
 
-    async def install(self, values: Values, chart: Path = CHART) -> None:
-        """Returns when a replica leads and all are ready. CRDs that are there already are taken over."""
-        await self._helm("install", str(chart), "--create-namespace", "--take-ownership", values=values)
+    async def install(self, values: Values, chart: Path = CHART, *, adopt: bool = False) -> None:
+        """Returns when a replica leads and all are ready. `adopt`: CRDs that others have installed are taken over."""
+        taken = ("--take-ownership", "--force-conflicts") if adopt else ()
+        await self._helm("install", str(chart), "--create-namespace", *taken, values=values)
 
     async def upgrade(self, values: Values, chart: Path = CHART) -> None:
         """To another chart, or to other values."""
@@ -156,8 +157,7 @@ async def nothing_moves(
 
     `newer`: values of the upgrade, at best with another image. At the end the operator is installed again.
     """
-    # There may be CRDs of tests before; those of this tree have every column.
-    await operator.install(values, previous(operator.folder))
+    await operator.install(values, previous(operator.folder), adopt=True)
     before = await operator.columns()
     await start()
     unmoved = Unmoved(rollout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -45,7 +46,10 @@ async def test_a_release_comes_and_goes_and_the_rollout_does_not_notice(
     desk = Desk(cluster, api, namespace, "momentum")
     operator = Release(cluster, f"operator-{namespace[-8:]}".replace("--", "-"), f"{namespace}-operator", tmp_path)
 
+    recording = AsyncExitStack()
+
     async def to_ten_percent() -> None:
+        await recording.enter_async_context(desk.recorded())
         method = steps(("10%", ""), ("50%", ""))
         await desk.promoted("1.0.0", gates=[], method=method)
         await desk.apply("2.0.0", gates=[], method=method)
@@ -54,7 +58,7 @@ async def test_a_release_comes_and_goes_and_the_rollout_does_not_notice(
 
     rollout = Rollout(cluster, namespace, "momentum", lambda: desk.tables, lambda: served(desk))
     try:
-        async with desk.recorded():
+        async with recording:
             await nothing_moves(operator, rollout, values("1"), newer=values("2"), start=to_ten_percent)
             await desk.annotate("promote", "all is well")
             await desk.reaches("Promoted", version="2.0.0", seconds=60)
