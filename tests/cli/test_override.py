@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -152,13 +154,16 @@ async def test_a_router_that_died_is_waited_for_until_a_person_gives_his_word(
         assert said.code == 1, said
         assert f"router {name} is ready: it is serving" in said.err
         orphan = cluster.node.orphan(namespace, name)  # its node is gone, and the process with it
-        for container in ("agent", "proxy"):
-            cluster.node.kill(namespace, name, container)
         await cluster.kubectl("delete", "pod", name, "-n", namespace, "--force", "--grace-period=0", "--wait=false")
+        for container in ("agent", "proxy"):
+            os.kill(orphan.pid(container), signal.SIGKILL)
+        await s.desk.routers_ready(without=[uid])
         said = await s.run("override", "--to", "1.0.0", "--timeout", "12s", *WHY)
         assert said.code == 3, said
         assert f"waiting for {name}" in said.out
-        assert f"run again with --close-router {name}" in said.err
+        assert f"run again with --close-router {uid}" in said.err
+        several = await s.run("override", "--close-router", name, *WHY)
+        assert (several.code, uid in several.err) == (1, True), several
         assert s.desk.record.frozen
         said = await s.run("override", "--to", "1.0.0", "--close-router", uid, *WHY)
         assert said.code == 0, said

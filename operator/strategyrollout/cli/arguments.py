@@ -63,7 +63,7 @@ def _asking(commands: Any, verb: str, words: str) -> None:
     parser = _command(commands, verb, words)
     if verb == "retry":
         parser.add_argument("revision", metavar="REVISION", nargs="?", help="must be what the spec asks for")
-    parser.add_argument("--reason", type=_reason, default="", help="kept with the request, for people")
+    parser.add_argument("--reason", type=_reason, help="kept with the request, for people")
     _waiting(parser, "15s")
 
 

@@ -139,15 +139,15 @@ class Override:
             return
         await self._scale(world, to, decision.replicas.get(to, 1))
         await switched(seen, self._asking, self._saying)
-        if decision.status is None:
-            return
-        self._saying.step(decision.status.message)
-        waiting = decision.status.traffic.waiting_for if decision.status.traffic is not None else []
-        if waiting and waited > _LONG and not self._hinted:
+        if decision.status is not None:
+            self._saying.step(decision.status.message)
+        epoch = world.stored.spec.epoch if world.stored is not None else 0
+        silent = [c for c in world.consumers.open if c.acked != epoch] if world.consumers is not None else []
+        if silent and waited > _LONG and not self._hinted:
             self._hinted = True
             self._saying.note(
-                f"{waiting[0].pod} does not confirm. If its process has certainly ended, run again with --close-router"
-                f" {waiting[0].pod}; if it only seems so, it may still be serving"
+                f"router {silent[0].pod} does not confirm. If its process has certainly ended, run again with"
+                f" --close-router {silent[0].name}; if it only seems so, it may still be serving"
             )
 
     async def _write(self, seen: Seen, kind: str, spec: Any) -> None:
