@@ -89,6 +89,7 @@ class Router:
     acked: int = 0
     acked_seen: dict[int, int] = field(default_factory=dict)
     open: bool = True
+    renewed_at: int = 0
 
     def sync(self, table: AssignmentSpec | None, now: int) -> None:
         """One consistent read, and the ack of what it found."""
@@ -168,7 +169,10 @@ class Simulation:
         consumers = Consumers(
             self.now,
             tuple(
-                Consumer(r.name, r.name, r.acked, False, r.acked_seen.setdefault(r.acked, self.now)) for r in open_ones
+                Consumer(
+                    r.name, r.name, r.acked, False, r.acked_seen.setdefault(r.acked, self.now), renewed_at=r.renewed_at
+                )
+                for r in open_ones
             ),
         )
         attempt = self.table.record.attempt if self.table else None

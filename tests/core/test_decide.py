@@ -422,3 +422,17 @@ def test_a_settled_rollout_is_silent() -> None:
     writes, said = len(sim.history), len(sim.notices)
     sim.run(10 * MINUTE, every=10 * SECOND)
     assert (len(sim.history), len(sim.notices)) == (writes, said)
+
+
+def test_an_annotation_that_is_not_seen_is_forgotten_only_after_a_while() -> None:
+    """A leader whose watch is a moment behind must not act on it once more when it comes."""
+    sim = on_canary()
+    asked = annotation("Rollback", "fills diverge")
+    sim.requests = [asked]
+    sim.until("RolledBack")
+    sim.requests = []
+    sim.run(5 * SECOND)
+    assert sim.table is not None
+    assert sim.table.record.handled == {asked.key: asked.value}
+    sim.run(20 * SECOND)
+    assert sim.table.record.handled == {}

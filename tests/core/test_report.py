@@ -159,6 +159,21 @@ def test_a_hold_whose_routers_are_all_gone_is_not_ready() -> None:
     assert (told["Available"], told["Ready"], told["Reconciling"]) == ("False", "False", "True")
 
 
+def test_a_router_that_is_silent_for_long_is_named_with_what_a_person_can_do() -> None:
+    sim = promoted_(spec=canary("10%"), gates=(gate(),))
+    sim.apply("v2")
+    sim.run(6 * SECOND)
+    sim.until("Promoted")
+    sim.routers[1].reachable = False
+    sim.routers[1].renewed_at = sim.now
+    sim.requests = [annotation("Rollback", "now")]
+    sim.run(2 * MINUTE)
+    assert sim.status.message.endswith("waiting for router-1")
+    sim.run(2 * MINUTE)
+    assert "router-1 (silent since " in sim.status.message
+    assert "kubectl strategyrollout override momentum --close-router router-1" in sim.status.message
+
+
 def test_transition_times_stay_while_nothing_changes() -> None:
     sim = on_canary()
     before = {c.type: c.last_transition_time for c in sim.status.conditions}

@@ -4,6 +4,9 @@ Kept apart so that aliases and strictness are decided once. `Rule` carries a CEL
 model that it guards; the schema generator copies it into the CRD.
 """
 
+import contextlib
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,18 @@ class Model(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """The object as the API server stores it: camelCase, no nulls."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def without(value: Any, paths: Iterable[Sequence[str | int]]) -> Any:
+    """A copy of plain data without what is at these paths; those that lead nowhere are passed over."""
+    plain = copy.deepcopy(value)
+    for *way, last in paths:
+        place = plain
+        with contextlib.suppress(LookupError, TypeError):
+            for part in way:
+                place = place[part]
+            del place[last]
+    return plain
 
 
 def rule(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.meta import API_VERSION
+from strategyrollout.api.model import without
 from strategyrollout.cluster.cache import Body, Cache, uid_of
 from strategyrollout.cluster.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
 from strategyrollout.cluster.kinds import ASSIGNMENTS
@@ -18,6 +19,9 @@ from strategyrollout.core.buckets import is_frozen
 from strategyrollout.core.build import Owner, owned
 from strategyrollout.core.observed import Stored
 from strategyrollout.ports import Key, Lost, Refused, Unavailable
+
+_UNKNOWN = "extra_forbidden"
+_NOTES = {"record", "cause"}
 
 
 class Unreadable(Exception):
@@ -111,7 +115,7 @@ class Assignments:
         known = self._parsed.get(key)
         if known is not None and known[0] == version:
             return known[1]
-        spec = AssignmentSpec.model_validate(body.get("spec") or {})
+        spec = parse_assignment(body.get("spec") or {})
         self._parsed[key] = (version, spec)
         return spec
 
@@ -128,6 +132,20 @@ class Assignments:
         kept = ("labels", "annotations", "ownerReferences", "finalizers")
         meta = {field: known["metadata"][field] for field in kept if field in known["metadata"]} if known else {}
         return {**meta, "namespace": key.namespace, "name": key.name, "resourceVersion": stored.resource_version}
+
+
+def parse_assignment(spec: dict[str, Any]) -> AssignmentSpec:
+    """A stored table. What a newer operator has noted in its record is left out: it is nothing we decide by.
+
+    Anything else unknown is refused with a ValidationError: who serves what may depend on it.
+    """
+    try:
+        return AssignmentSpec.model_validate(spec)
+    except ValidationError as error:
+        unknown = [e["loc"] for e in error.errors(include_url=False, include_input=False) if e["type"] == _UNKNOWN]
+        if len(unknown) < error.error_count() or any(loc[0] not in _NOTES for loc in unknown):
+            raise
+    return AssignmentSpec.model_validate(without(spec, unknown))
 
 
 def _object(meta: dict[str, Any], spec: AssignmentSpec) -> Body:

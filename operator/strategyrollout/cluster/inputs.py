@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from strategyrollout.api.assignment import Record
 from strategyrollout.api.conditions import Reason
+from strategyrollout.api.model import without
 from strategyrollout.api.rollout import RolloutSpec
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
@@ -51,13 +52,23 @@ def references(rollout: Body) -> list[Reference]:
 
 
 def parse_spec(rollout: Body) -> tuple[RolloutSpec | None, tuple[Problem, ...]]:
-    """The spec, or the field that keeps it from being read."""
+    """The spec, or the field that keeps it from being read.
+
+    A field that only a newer operator knows keeps everything from going on, but not gates and rollbacks from working:
+    then both are returned, the spec without it and the problem.
+    """
+    spec = rollout.get("spec") or {}
     try:
-        return RolloutSpec.model_validate(rollout.get("spec") or {}), ()
+        return RolloutSpec.model_validate(spec), ()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        return None, (Problem(Reason.INVALID_SPEC, first["msg"].removeprefix("Value error, "), path),)
+        found = error.errors(include_url=False, include_input=False)
+    path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found[0]["loc"])
+    problems = (Problem(Reason.INVALID_SPEC, found[0]["msg"].removeprefix("Value error, "), path),)
+    try:
+        unknown = [each["loc"] for each in found if each["type"] == "extra_forbidden"]
+        return RolloutSpec.model_validate(without(spec, unknown)), problems
+    except ValidationError:
+        return None, problems
 
 
 @dataclass(frozen=True)

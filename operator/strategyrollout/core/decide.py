@@ -25,6 +25,7 @@ from strategyrollout.core.requests import forgotten, fresh, latched, rollback_ou
 
 POLL_WHILE_FROZEN_MS = 1_000
 ANSWER_MARGIN_MS = 50
+FORGET_AFTER_MS = 10_000
 
 
 def decide(world: Observed) -> Decision:
@@ -106,10 +107,16 @@ def _asked(world: Observed, stored: Stored, view: report.View) -> AssignmentSpec
         record = latched(world, record, asked, "NothingToDo")
         return _bookkeeping(world, stored, record, rollback_target(world, stored.spec.record, asked).message)
     kept = barred(world, record, pruned(world, record.quarantine))
-    tidy = forgotten(world, record)
+    tidy = forgotten(world, record) if world.now >= _forgets_at(stored) else record
     if kept != record.quarantine or tidy is not record:
         return _bookkeeping(world, stored, tidy.model_copy(update={"quarantine": kept}), "forgot what is over")
     return None
+
+
+def _forgets_at(stored: Stored) -> int:
+    """From when on an annotation that is not seen is believed to be gone. Somebody else may have handled it a moment
+    ago, who saw a newer state of the rollout than is known here; forgotten, it would act once more when it comes."""
+    return stored.spec.cause.at + FORGET_AFTER_MS
 
 
 def _bookkeeping(world: Observed, stored: Stored, record: Record, message: str) -> AssignmentSpec:
@@ -137,6 +144,8 @@ def _next_look(world: Observed, view: report.View) -> int | None:
             times.append(attempt.step_at + world.spec.progress_deadline + 1)
         if view.awaiting:
             times += [_next_answer(g, now) for g in view.awaiting]
+    if world.stored is not None and forgotten(world, world.stored.spec.record) is not world.stored.spec.record:
+        times.append(_forgets_at(world.stored))
     if view.settles_at is not None:
         times.append(view.settles_at)
     return min((t for t in times if t is not None and t > now), default=None)

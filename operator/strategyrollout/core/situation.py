@@ -14,12 +14,14 @@ from strategyrollout.core.advance import Trial, has_capacity, hold_ends, wanted_
 from strategyrollout.core.buckets import is_frozen
 from strategyrollout.core.health import Health, Judged, advance_blockers
 from strategyrollout.core.moves import Barrier
-from strategyrollout.core.observed import Observed
+from strategyrollout.core.observed import Consumer, Observed
 from strategyrollout.core.quarantine import is_blocked
 from strategyrollout.core.revert import is_late, is_settled, running
 
 Kind = Literal["Moving", "Steady", "Stopped"]
 """Moving: Reconciling. Steady: Ready. Stopped: Stalled."""
+
+_SILENT_MS = 180_000  # a router renews its Lease every minute
 
 
 @dataclass
@@ -93,12 +95,12 @@ def _going_back(view: View) -> Situation | None:
     words = f"Reverting to {view.version(revert.to)}: {revert.cause.message}"
     if revert.cause.kind == "Repair":
         words = f"The assignment was lost or went back in time; all units are refused until {view.version(revert.to)}"
-        return Situation(Reason.REPAIRING, "Moving", f"{words} is confirmed{_waiting(state)}")
+        return Situation(Reason.REPAIRING, "Moving", f"{words} is confirmed{_waiting(view, state)}")
     if state is not None and state.waiting and not revert.timeout:
-        return Situation(Reason.WAITING_FOR_CONSUMER, "Moving", words + _waiting(state))
+        return Situation(Reason.WAITING_FOR_CONSUMER, "Moving", words + _waiting(view, state))
     if state is not None and state.complete:
         return Situation(Reason.REVERTING, "Moving", f"{words}; waiting for {_pods_to_come(view, revert.to)}")
-    return Situation(Reason.REVERTING, "Moving", words + _waiting(state))
+    return Situation(Reason.REVERTING, "Moving", words + _waiting(view, state))
 
 
 def _pods_to_come(view: View, revision: str) -> str:
@@ -119,10 +121,19 @@ def _short_of_pods(view: View, revision: str) -> str:
     return f" with {workload.ready} of {spec.replicas} pods ready"
 
 
-def _waiting(state: Barrier | None) -> str:
+def _waiting(view: View, state: Barrier | None) -> str:
     if state is None or not state.waiting:
         return ""
-    return "; waiting for " + ", ".join(c.pod for c in state.waiting[:3])
+    return "; waiting for " + ", ".join(_named(view, c) for c in state.waiting[:3])
+
+
+def _named(view: View, consumer: Consumer) -> str:
+    """A router by its pod; one that is silent with what only a person can say of it."""
+    if not consumer.renewed_at or view.world.now - consumer.renewed_at < _SILENT_MS:
+        return consumer.pod
+    last = f"silent since {_clock(consumer.renewed_at)}"
+    command = f"kubectl strategyrollout override {view.world.name} --close-router {consumer.pod} --reason ..."
+    return f"{consumer.pod} ({last}; if its process has certainly ended: {command})"
 
 
 def _problem(view: View) -> Situation | None:
@@ -153,7 +164,7 @@ def _on_trial(view: View) -> Situation | None:
     attempt = trial.attempt
     name = f"{view.version(attempt.revision)} step {max(trial.at, 0) + 1}/{len(trial.recipe)}"
     if is_frozen(world.stored.spec.ranges):
-        words = f"{name}: moving to {format_percent(trial.step.weight)}{_waiting(view.barrier)}"
+        words = f"{name}: moving to {format_percent(trial.step.weight)}{_waiting(view, view.barrier)}"
         return Situation(Reason.STEPPING, "Moving", words)
     if not trial.holding:
         return _entering(view, trial, name)
