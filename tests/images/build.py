@@ -26,6 +26,7 @@ from tests.images.archive import Image, ImageError, adopt
 
 ROOT = Path(__file__).parents[2]
 LOCKS = tuple(ROOT / f"images/{part}.lock" for part in ("operator", "router", "build"))
+_INPUTS = ("Dockerfile", ".dockerignore", "images", "operator", "tests/strategy/program.py")
 TARGETS = ("operator", "router", "example-strategy")
 _PREFIX = "strategy-rollouts"
 _KEPT_SECONDS = 86_400
@@ -51,25 +52,39 @@ def prepare() -> None:
 
 def ensure() -> dict[str, Image]:
     """`operator`, `router`, `example-strategy` and `pause`, built where inputs changed. Raises ImageError."""
-    with _locked():
-        bases = _bases()
-        key = _checksum(*(path.read_bytes() for path in _context()), *(base.name.encode() for base in bases))
-        record = folder() / f"images-{key}.json"
+    with _locked(), tempfile.TemporaryDirectory(prefix="source-", dir=folder()) as copied:
+        source = snapshot(Path(copied))
+        tools = [
+            path.read_bytes() for path in (Path(__file__), Path(__file__).with_name("archive.py"), _PAUSE / "main.go")
+        ]
+        inputs = [path.relative_to(source).as_posix().encode() + path.read_bytes() for path in _files(source)]
+        record = folder() / f"images-{_checksum(*inputs, *tools, *(base.name.encode() for base in _bases()))}.json"
         if not record.exists() or not all(image.archive.exists() for image in _recorded(record).values()):
-            built = build(folder(), bases)
+            built = build(folder(), source)
             record.write_text(json.dumps({target: [i.name, i.digest, i.archive.name] for target, i in built.items()}))
         images = _recorded(record)
         _forget({record, *(image.archive for image in images.values())})
         return images
 
 
-def build(out: Path, bases: tuple[Path, Path] | None = None) -> dict[str, Image]:
-    """Build all of them anew into that folder, whatever the cache holds."""
-    bases = bases or _bases()
+def snapshot(target: Path) -> Path:
+    """A copy of what the Dockerfile copies: somebody may be editing while a build goes on."""
+    for path in _INPUTS:
+        source = ROOT / path
+        if source.is_dir():
+            shutil.copytree(source, target / path, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / path)
+    return target
+
+
+def build(out: Path, source: Path) -> dict[str, Image]:
+    """Build all of them anew from a snapshot into a folder, whatever the cache holds."""
     _need_tools()
     _wheels()
-    with tempfile.TemporaryDirectory(prefix="images-", dir=folder()) as work, _Buildah(Path(work)) as buildah:
-        for name, base in zip((_BASE, _BUILD_BASE), bases, strict=True):
+    with tempfile.TemporaryDirectory(prefix="build-", dir=folder()) as work, _Buildah(Path(work), source) as buildah:
+        for name, base in zip((_BASE, _BUILD_BASE), _bases(), strict=True):
             buildah.base(name, base)
         images = {target: buildah.product(target, out) for target in TARGETS}
         return images | {"pause": buildah.pause(out)}
@@ -78,8 +93,8 @@ def build(out: Path, bases: tuple[Path, Path] | None = None) -> dict[str, Image]
 class _Buildah:
     """buildah with a storage of its own, which is gone afterwards; so are its mounts, in a namespace of their own."""
 
-    def __init__(self, work: Path) -> None:
-        self._work = work
+    def __init__(self, work: Path, source: Path) -> None:
+        self._work, self._source = work, source
 
     def __enter__(self) -> _Buildah:
         storage = self._work / "storage"
@@ -104,7 +119,7 @@ class _Buildah:
         wheels = folder() / "wheels"
         arguments = {"BASE": _BASE, "BUILD_BASE": _BUILD_BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
         given = [word for item in arguments.items() for word in ("--build-arg", "=".join(item))]
-        self._build(f"localhost/{target}", ROOT, "--target", target, *given, "--volume", f"{wheels}:/wheels:ro")
+        self._build(f"localhost/{target}", self._source, "--target", target, *given, "--volume", f"{wheels}:/wheels:ro")
         return self._export(target, out)
 
     def pause(self, out: Path) -> Image:
@@ -211,12 +226,8 @@ def _wheels() -> None:
     done.touch()
 
 
-def _context() -> Iterator[Path]:
-    """The files that can change an image: those that the Dockerfile copies, and those that build it."""
-    yield from (ROOT / "Dockerfile", ROOT / ".dockerignore", ROOT / "tests/strategy/program.py")
-    yield from sorted((ROOT / "images").glob("*.*"))
-    yield from sorted((ROOT / "operator").rglob("*.py"))
-    yield from sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".go"))
+def _files(source: Path) -> list[Path]:
+    return sorted(path for path in source.rglob("*") if path.is_file())
 
 
 def _forget(used: set[Path]) -> None:

@@ -13,10 +13,15 @@ from tests.images.container import unpack
 
 
 @pytest.fixture(scope="session")
-def built() -> dict[str, images.Image]:
-    """All images by their short names."""
+def needed() -> None:
+    """What a build needs is there, else the test is skipped."""
     if os.geteuid() != 0 or shutil.which("buildah") is None:
         pytest.skip("NOT ROOT, OR NO BUILDAH: images were not built, nothing about them was tested")
+
+
+@pytest.fixture(scope="session")
+def built(needed: None) -> dict[str, images.Image]:
+    """All images by their short names."""
     return images.ensure()
 
 

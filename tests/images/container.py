@@ -116,7 +116,7 @@ class Container:
         for pid in self.pids():
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-            found[f"{status['Name']} {pid}"] = int(status["VmRSS"].split()[0]) / 1024
+            found[status["Name"]] = found.get(status["Name"], 0) + int(status["VmRSS"].split()[0]) / 1024
         return found
 
 

@@ -1,4 +1,4 @@
-"""Proves of the Dockerfile and its locks, without a build, that any builder understands them and that nothing floats."""
+"""Proves of the Dockerfile and its locks, without a build, that any builder understands them and nothing floats."""
 
 from __future__ import annotations
 
