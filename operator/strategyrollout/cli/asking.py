@@ -14,7 +14,10 @@ from strategyrollout.cluster.kinds import ASSIGNMENTS, ROLLOUTS
 from strategyrollout.ports import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from strategyrollout.cli.kubeconfig import Where
+    from strategyrollout.cli.saying import Saying
 
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -59,12 +62,12 @@ class Asking:
                 f"{there}; another namespace is chosen with -n",
             ) from error
 
-    async def assignment(self) -> Body | None:
-        """The table; None when there is none, or we may not read it."""
+    async def assignment(self) -> Body:
+        """The table; empty when there is none, or we may not read it."""
         try:
             return await self.api.get(ASSIGNMENTS.path(self.namespace, self.name))
         except (NotFound, Forbidden):
-            return None
+            return {}
 
     async def identify(self) -> str:
         """Who we are to the API server. Also learns what time it is there."""
@@ -107,6 +110,14 @@ class Patience:
     def waited(self) -> float:
         """Seconds since the beginning."""
         return time.monotonic() - self._began
+
+    async def try_on(self, call: Awaitable[Body], saying: Saying) -> Body | None:
+        """The answer; None, which is said, when the API server cannot answer now: asking again is all there is."""
+        try:
+            return await call
+        except Unavailable as error:
+            saying.step(f"the API server does not answer: {error}")
+            return None
 
     async def pause(self, what: str, hint: str = "") -> None:
         """A moment; raises `Failed` when the time is over."""

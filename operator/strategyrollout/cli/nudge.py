@@ -33,7 +33,7 @@ async def run(arguments: argparse.Namespace, asking: Asking, saying: Saying) -> 
         )
         return DONE
     patience = Patience(arguments.timeout)
-    while not _latched(await asking.assignment(), annotation, value[:500]):
+    while not _latched(await patience.try_on(asking.assignment(), saying), annotation, value[:500]):
         await patience.pause(
             f"the operator has not taken up the {verb}", "it stays asked for; is the operator running?"
         )

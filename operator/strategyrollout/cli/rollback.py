@@ -52,10 +52,10 @@ async def _followed(name: str, timeout: float, asking: Asking, saying: Saying) -
     patience, told = Patience(timeout), False
     hint = f"it stays asked for; look again with: kubectl get rollback {name} -n {asking.namespace} -o yaml"
     while True:
-        asked = await asking.api.get(ROLLBACKS.path(asking.namespace, name))
-        rollout = await asking.api.get(ROLLOUTS.path(asking.namespace, asking.name))
-        status = asked.get("status") or {}
-        if status.get("outcome") in _OUTCOMES:
+        asked = await patience.try_on(asking.api.get(ROLLBACKS.path(asking.namespace, name)), saying)
+        rollout = await patience.try_on(asking.api.get(ROLLOUTS.path(asking.namespace, asking.name)), saying) or {}
+        status = (asked or {}).get("status") or {}
+        if asked is not None and status.get("outcome") in _OUTCOMES:
             return _ended(asked, rollout, saying)
         if status.get("outcome"):
             saying.step(str((rollout.get("status") or {}).get("message", "")))

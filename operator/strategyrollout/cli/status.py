@@ -48,7 +48,7 @@ async def run(arguments: argparse.Namespace, asking: Asking, saying: Saying) -> 
 def summary(rollout: Body, assignment: Body | None) -> dict[str, Any]:
     """Everything there is to know, for programs: the status with what the table says put right."""
     meta, status, spec = rollout["metadata"], rollout.get("status") or {}, rollout.get("spec") or {}
-    held = assignment["spec"] if assignment is not None else None
+    held = assignment["spec"] if assignment else None
     facts = {
         "namespace": meta["namespace"],
         "name": meta["name"],
