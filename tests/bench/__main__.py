@@ -1,6 +1,7 @@
 """`python -m tests.bench [NAME...] [--out FOLDER]`, inside `python -m tests.cluster.enter --`. `make bench` does both.
 
-NAME is one of: one, sequence, burst-100, burst-500 (or burst-N), hold. Without a name all are run.
+NAME is one of: one, sequence, burst-100, burst-500 (or burst-N), hold, failover (or a part of it: failover-SIGTERM,
+failover-SIGKILL, failover-apiserver). Without a name all are run.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench import burst, hold, one, sequence
+from tests.bench import burst, failover, hold, one, sequence
 from tests.bench.figures import Report
 from tests.cluster.enter import inside
 
 Bench = Callable[[Path], Coroutine[Any, Any, Report]]
-ALL = ("one", "sequence", "burst-100", "burst-500", "hold")
+ALL = ("one", "sequence", "burst-100", "burst-500", "hold", "failover")
 
 
 def bench(name: str) -> Bench:
@@ -27,6 +28,8 @@ def bench(name: str) -> Bench:
     word, _, number = name.partition("-")
     if word == "burst" and number.isdigit():
         return partial(burst.run, size=int(number))
+    if word == "failover" and number in ("", *failover.FAULTS):
+        return partial(failover.run, parts=(number,) if number else failover.FAULTS)
     return {"one": one.run, "sequence": sequence.run, "hold": hold.run}[name]
 
 

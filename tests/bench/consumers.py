@@ -184,6 +184,7 @@ class Crowd:
                 version = event["object"]["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
                     take(event["object"])
+            await asyncio.sleep(0.05)  # while the server is away, that is all there is to do
 
     async def _watch(self, path: str, version: str) -> AsyncIterator[Object]:
         query = {**_query(path), "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}

@@ -71,17 +71,14 @@ class Crowd:
                 [sys.executable, "-m", "tests.bench.consumers", str(self.cluster.kubeconfig), str(_CONSUMERS_PORT)]
             )
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
-            self.operator = Operator(
-                self.cluster,
-                self._folder,
-                None,
-                prometheus=self.signals.url,
-                router_image=_ROUTER_IMAGE,
-                **PRODUCTION,
-            )
-            await stack.enter_async_context(self.operator.running())
+            settings = {**PRODUCTION, "prometheus": self.signals.url, "router_image": _ROUTER_IMAGE}
+            await self._start_operators(stack, settings)
             await self._fill()
             yield self
+
+    async def _start_operators(self, stack: contextlib.AsyncExitStack, settings: dict[str, str]) -> None:
+        self.operator = Operator(self.cluster, self._folder, None, **settings)
+        await stack.enter_async_context(self.operator.running())
 
     def say(self, words: str) -> None:
         """Progress, for who waits."""
