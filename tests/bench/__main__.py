@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME...] [--out FOLDER]`, inside `python -m tests.cluster.enter --`. `make bench` does both.
 
 NAME is one of: one, sequence, burst-100, burst-500 (or burst-N), hold, failover (or a part of it: failover-SIGTERM,
-failover-SIGKILL, failover-apiserver). Without a name all are run.
+failover-SIGKILL, failover-apiserver), command, images (as root). Without a name all but images are run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench import burst, failover, hold, one, sequence
+from tests.bench import burst, command, failover, hold, images, one, sequence
 from tests.bench.figures import Report
 from tests.cluster.enter import inside
 
 Bench = Callable[[Path], Coroutine[Any, Any, Report]]
-ALL = ("one", "sequence", "burst-100", "burst-500", "hold", "failover")
+ALL = ("one", "sequence", "burst-100", "burst-500", "hold", "failover", "command")
 
 
 def bench(name: str) -> Bench:
@@ -30,7 +30,8 @@ def bench(name: str) -> Bench:
         return partial(burst.run, size=int(number))
     if word == "failover" and number in ("", *failover.FAULTS):
         return partial(failover.run, parts=(number,) if number else failover.FAULTS)
-    return {"one": one.run, "sequence": sequence.run, "hold": hold.run}[name]
+    plain = {"one": one.run, "sequence": sequence.run, "hold": hold.run, "command": command.run, "images": images.run}
+    return plain[name]
 
 
 def main() -> int:
