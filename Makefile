@@ -32,6 +32,7 @@ test: .venv/.ready ## all tests: the core, then everything on a real local clust
 	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
 
 bench: .venv/.ready ## latencies and footprint, printed as distributions (make bench B=name to run one)
+	@$(if $(filter images,$(B)),$(PY) -m tests.images prepare)
 	@$(PY) -m tests.cluster.build kwok >/dev/null
 	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.bench $(B)
 

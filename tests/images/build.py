@@ -50,10 +50,13 @@ def prepare() -> None:
         _wheels()
 
 
-def ensure() -> dict[str, Image]:
-    """`operator`, `router`, `example-strategy` and `pause`, built where inputs changed. Raises ImageError."""
+def ensure(source: Path | None = None) -> dict[str, Image]:
+    """`operator`, `router`, `example-strategy` and `pause`, built where inputs changed. Raises ImageError.
+
+    `source`: a snapshot; else one is made of the tree as it is.
+    """
     with _locked(), tempfile.TemporaryDirectory(prefix="source-", dir=folder()) as copied:
-        source = snapshot(Path(copied))
+        source = source or snapshot(Path(copied))
         tools = [
             path.read_bytes() for path in (Path(__file__), Path(__file__).with_name("archive.py"), _PAUSE / "main.go")
         ]

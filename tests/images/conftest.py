@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.images.build import snapshot
 from tests.images.container import unpack
 
 
 @pytest.fixture(scope="session")
-def needed() -> None:
-    """What a build needs is there, else the test is skipped."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the images are built from: a copy, because somebody may be editing."""
     if os.geteuid() != 0 or shutil.which("buildah") is None:
         pytest.skip("NOT ROOT, OR NO BUILDAH: images were not built, nothing about them was tested")
+    return snapshot(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="session")
-def built(needed: None) -> dict[str, images.Image]:
+def built(source: Path) -> dict[str, images.Image]:
     """All images by their short names."""
-    return images.ensure()
+    return images.ensure(source)
 
 
 @pytest.fixture(scope="session")
