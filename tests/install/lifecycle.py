@@ -10,13 +10,12 @@ import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.meta import LABEL_ROLLOUT
-from tests.cluster.access import Access
 from tests.cluster.processes import until
 from tests.install.helm import CHART, Values, helm, release
 
@@ -24,6 +23,17 @@ Object = dict[str, Any]
 PREVIOUS = "0.0.9"
 _CRD = "strategyrollouts.strategyrollout.io"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+class Reached(Protocol):
+    """A cluster, whatever it is."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+
+    async def request(self, method: str, path: str, body: Object | None = None) -> tuple[int, Object]:
+        """One JSON request: status and answer."""
 
 
 def previous(folder: Path) -> Path:
@@ -43,7 +53,7 @@ def previous(folder: Path) -> Path:
 class Release:
     """One release of the operator."""
 
-    cluster: Access
+    cluster: Reached
     name: str
     namespace: str
     folder: Path
@@ -104,7 +114,7 @@ class Release:
 class Rollout:
     """One that must not notice. `tables`: every version of its assignment, oldest first. `served`: account -> who."""
 
-    cluster: Access
+    cluster: Reached
     namespace: str
     name: str
     tables: Callable[[], Sequence[AssignmentSpec]]
