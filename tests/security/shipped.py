@@ -27,7 +27,7 @@ def rules() -> dict[Scope, list[Object]]:
     return loaded
 
 
-def without(group: str, resource: str, verb: str, scope: Scope) -> dict[Scope, list[Object]]:
+def without(scope: Scope, group: str, resource: str, verb: str) -> dict[Scope, list[Object]]:
     """The rules with one verb taken away, and nothing else."""
     changed = copy.deepcopy(rules())
     touched = [r for r in changed[scope] if r["apiGroups"] == [group] and r["resources"] == [resource]]
@@ -47,31 +47,40 @@ class Account:
         self.namespaces = tuple(namespaces)
         self.user = f"system:serviceaccount:{HOME}:{name}"
 
-    async def install(self, given: dict[Scope, list[Object]] | None = None) -> None:
-        """Makes the account and gives it these rules, the shipped ones by default. Takes away what it had beside."""
+    async def install(self) -> None:
+        """Makes the account and gives it the shipped rules."""
         await self.cluster.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}},
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": self.name, "namespace": HOME}},
-            *self._roles(given or rules()),
+            *(part for role in self._roles(rules()) for part in (role, self._binding(role))),
         )
 
-    def _roles(self, given: dict[Scope, list[Object]]) -> Iterable[Object]:
-        yield from self._role("ClusterRole", self.name, None, given["cluster"])
-        for namespace in self.namespaces:
-            yield from self._role("Role", self.name, namespace, given["namespaced"])
-        yield from self._role("Role", f"{self.name}-leader", HOME, given["leaderLease"])
+    async def change(self, given: dict[Scope, list[Object]]) -> None:
+        """Gives it these rules and no others."""
+        for role in self._roles(given):
+            namespace = role["metadata"].get("namespace")
+            scope = f"namespaces/{namespace}/roles" if namespace else "clusterroles"
+            status, answer = await self.cluster.request(
+                "PUT", f"/apis/{_RBAC}/v1/{scope}/{role['metadata']['name']}", role
+            )
+            assert status == 200, answer
 
-    def _role(self, kind: str, name: str, namespace: str | None, given: list[Object]) -> Iterable[Object]:
-        scope = {"namespace": namespace} if namespace else {}
-        metadata = {"name": name, **scope}
-        subject = {"kind": "ServiceAccount", "name": self.name, "namespace": HOME}
-        yield {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": metadata, "rules": given}
-        yield {
+    def _roles(self, given: dict[Scope, list[Object]]) -> Iterable[Object]:
+        places: list[tuple[str, str | None, Scope]] = [(self.name, None, "cluster")]
+        places += [(self.name, namespace, "namespaced") for namespace in self.namespaces]
+        places += [(f"{self.name}-leader", HOME, "leaderLease")]
+        for name, namespace, scope in places:
+            metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+            kind = "Role" if namespace else "ClusterRole"
+            yield {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": metadata, "rules": given[scope]}
+
+    def _binding(self, role: Object) -> Object:
+        return {
             "apiVersion": f"{_RBAC}/v1",
-            "kind": f"{kind}Binding",
-            "metadata": metadata,
-            "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": name},
-            "subjects": [subject],
+            "kind": f"{role['kind']}Binding",
+            "metadata": role["metadata"],
+            "roleRef": {"apiGroup": _RBAC, "kind": role["kind"], "name": role["metadata"]["name"]},
+            "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": HOME}],
         }
 
     async def kubeconfig(self) -> Path:
@@ -84,8 +93,9 @@ class Account:
 
     async def can(self, verb: str, resource: str, namespace: str) -> bool:
         """`kubectl auth can-i`."""
+        plural, _, sub = resource.partition("/")
         answer = await self.cluster.kubectl(
-            *("auth", "can-i", verb, resource, "-n", namespace, f"--as={self.user}"), check=False
+            *("auth", "can-i", verb, plural, f"--subresource={sub}", "-n", namespace, f"--as={self.user}"), check=False
         )
         return answer.strip().splitlines()[-1] == "yes"
 
