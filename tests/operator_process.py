@@ -111,7 +111,7 @@ class Operator:
 
     async def page(self, path: str) -> tuple[int, str]:
         """Status and text of `/metrics`, `/readyz` or `/livez`; status 0 when nobody answers."""
-        return await asyncio.to_thread(_get, f"http://127.0.0.1:{self.port}{path}")
+        return await asyncio.to_thread(fetch, f"http://127.0.0.1:{self.port}{path}")
 
     async def metric(self, name: str, **labels: str) -> float:
         """Sum of a metric's values over all series that have these labels."""
@@ -150,7 +150,8 @@ def _series(text: str, name: str) -> Iterator[tuple[str, float]]:
             yield series, float(value)
 
 
-def _get(url: str) -> tuple[int, str]:
+def fetch(url: str) -> tuple[int, str]:
+    """Status and text of a page; status 0 when nobody answers."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return response.status, response.read().decode()

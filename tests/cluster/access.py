@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -117,6 +118,26 @@ class Access:
         path = self.folder / f"kubeconfig-{namespace}-{account}"
         return self._write(path, token, namespace)
 
+    async def deployed(self, namespace: str, name: str, seconds: float = 60) -> None:
+        """Wait until all pods of a Deployment are ready. Raises ClusterError with what its pods say instead."""
+        deadline = time.monotonic() + seconds
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        while True:
+            code, found = await self.request("GET", path)
+            if code == 200 and _all_ready(found):
+                return
+            if time.monotonic() > deadline:
+                told = await self.kubectl("describe", "pods", "-n", namespace, check=False)
+                raise ClusterError(f"{namespace}/{name} is not ready after {seconds:g} s\n{told[-4000:]}")
+            await asyncio.sleep(0.1)
+
     def _write(self, path: Path, token: str, namespace: str) -> Path:
         path.write_text(kubeconfig_of(self.server, self.ca_file, token, namespace))
         return path
+
+
+def _all_ready(deployment: dict[str, Any]) -> bool:
+    status, wanted = deployment.get("status") or {}, deployment["spec"]["replicas"]
+    current = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
+    return bool(current and ready == updated == status.get("replicas", 0) == wanted)

@@ -25,9 +25,9 @@ async def first_readable(prometheus: str, revision: str) -> float:
             await asyncio.sleep(_EVERY)
 
 
-async def misbehave(address: str, kind: str, since: float) -> None:
+async def misbehave(address: str, kind: str, since: float, port: int = 8080) -> None:
     """Tell one strategy pod to misbehave from that moment on. Raises aiohttp errors."""
     async with aiohttp.ClientSession() as session:
         wish = {"kind": kind, "since": since}
-        async with session.post(f"http://{address}:8080/misbehave", json=wish) as response:
+        async with session.post(f"http://{address}:{port}/misbehave", json=wish) as response:
             response.raise_for_status()

@@ -8,16 +8,23 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.meta import API_VERSION, LABEL_REVISION, LABEL_ROLLOUT
 from strategyrollout.core.routing import bucket_of
-from tests.cluster.access import Access
 from tests.cluster.node.api import Api
 from tests.history import History
 
 Object = dict[str, Any]
+
+
+class Watched(Protocol):
+    """A cluster that can be watched."""
+
+    def api(self) -> Api:
+        """A session; to be closed by the caller."""
+
 
 
 class Record:
@@ -131,7 +138,7 @@ class Record:
 
 
 @contextlib.asynccontextmanager
-async def following(cluster: Access, record: Record) -> AsyncIterator[None]:
+async def following(cluster: Watched, record: Record) -> AsyncIterator[None]:
     """The record is kept current within."""
     api = cluster.api()
     own = f"/apis/{API_VERSION}/namespaces/{record.namespace}"

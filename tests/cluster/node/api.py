@@ -61,6 +61,15 @@ class Api:
                 pass
             await asyncio.sleep(0.2)
 
+    async def lines(self, path: str) -> AsyncIterator[bytes]:
+        """Lines of an answer that is text and may never end, such as a log that is followed."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        async with self._session.get(self._server + path, timeout=timeout, read_bufsize=2**22) as response:
+            if response.status >= 400:
+                raise ApiError(response.status, await response.text())
+            async for line in response.content:
+                yield line
+
     async def follow(self, path: str, selector: str = "") -> AsyncIterator[tuple[str, Object]]:
         """List and watch for ever: yields ("SYNC", list), then (type, object) changes, and again after a break."""
         query = f"fieldSelector={selector}" if selector else ""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from tests.cluster.access import Access
 from tests.cluster.control_plane import ADMIN_TOKEN, ControlPlane
@@ -94,19 +92,6 @@ class NodeCluster(Access):
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         return ready and not node["spec"].get("taints")
 
-    async def deployed(self, namespace: str, name: str, seconds: float = _PODS_READY_SECONDS) -> None:
-        """Wait until all pods of a Deployment are ready. Raises ClusterError with what its pods say instead."""
-        deadline = time.monotonic() + seconds
-        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
-        while True:
-            code, found = await self.request("GET", path)
-            if code == 200 and _all_ready(found):
-                return
-            if time.monotonic() > deadline:
-                told = await self.kubectl("describe", "pods", "-n", namespace, check=False)
-                raise ClusterError(f"{namespace}/{name} is not ready after {seconds:g} s\n{told[-4000:]}")
-            await asyncio.sleep(0.1)
-
     async def put_image(self, archive: Path, repository: str) -> str:
         """Let the cluster's registry have an image (an OCI archive); returns its reference pinned by digest."""
         return await self._machine.push(archive, repository)
@@ -122,12 +107,6 @@ class NodeCluster(Access):
             if program.pid is not None:
                 program.signal(signal.SIGKILL)
         await self._control_plane.stop()
-
-
-def _all_ready(deployment: dict[str, Any]) -> bool:
-    status, wanted = deployment.get("status") or {}, deployment["spec"]["replicas"]
-    current = status.get("observedGeneration") == deployment["metadata"]["generation"]
-    return current and status.get("readyReplicas", 0) == status.get("updatedReplicas", 0) == wanted
 
 
 def _proxy_rights() -> list[dict[str, object]]:
