@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from strategyrollout.api.meta import LABEL_REVISION
+from tests.cli.command import run
 from tests.cli.scene import Scene, scene
 from tests.cluster.cluster import Cluster
-from tests.traffic.desk import NAME
+from tests.traffic.desk import NAME, Times, desk_of
+from tests.traffic.record import Object
 
 pytestmark = pytest.mark.cluster
 
@@ -154,9 +155,9 @@ async def test_a_router_that_died_is_waited_for_until_a_person_gives_his_word(
         assert said.code == 1, said
         assert f"router {name} is ready: it is serving" in said.err
         orphan = cluster.node.orphan(namespace, name)  # its node is gone, and the process with it
-        await cluster.kubectl("delete", "pod", name, "-n", namespace, "--force", "--grace-period=0", "--wait=false")
         for container in ("agent", "proxy"):
-            os.kill(orphan.pid(container), signal.SIGKILL)
+            cluster.node.sigstop(namespace, name, container)
+        await cluster.kubectl("delete", "pod", name, "-n", namespace, "--force", "--grace-period=0", "--wait=false")
         await s.desk.routers_ready(without=[uid])
         said = await s.run("override", "--to", "1.0.0", "--timeout", "12s", *WHY)
         assert said.code == 3, said
@@ -171,6 +172,31 @@ async def test_a_router_that_died_is_waited_for_until_a_person_gives_his_word(
         await s.everything_at(s.stable)
         orphan.release()
         await adopted(s)
+
+
+async def test_a_service_is_switched_as_well(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    async with desk_of(cluster, namespace, tmp_path, Times(routers=0), tolerance=0) as desk:
+        desk.record.history.flips = True
+        spec: Object = {
+            "method": {"type": "BlueGreen", "blueGreen": {"preview": {"duration": "1s"}, "promote": "Automatic"}},
+            "traffic": {"service": {"name": "entry"}, "port": "orders", "drain": "1s"},
+        }
+        for version in ("1.0.0", "2.0.0"):
+            await desk.apply(version, **spec)
+            await desk.record.until(version, lambda v=version: desk._is("Promoted", v), 60)  # type: ignore[misc]
+        revisions = {r["version"]: str(r["revision"]) for r in desk.record.status["revisions"]}
+        await desk.operator.kill()
+        words = ("override", NAME, "-n", namespace, "--to", "1.0.0", *WHY)
+        said = await run(cluster.kubeconfig, *words)
+        assert said.code == 0, said
+        assert "Service entry selects the new revision" in said.out
+        _, found = await cluster.request("GET", f"/api/v1/namespaces/{namespace}/services/entry")
+        assert found["spec"]["selector"][LABEL_REVISION] == revisions["1.0.0"]
+        again = await run(cluster.kubeconfig, *words)
+        assert again.code == 0, again
+        assert "serves everything" in again.out
+        await desk.operator.start()
+        await desk.record.until("it is adopted", lambda: desk.record.status.get("state") == "RolledBack", 30)
 
 
 @pytest.mark.parametrize(

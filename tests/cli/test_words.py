@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from strategyrollout.cli.arguments import parse
 from strategyrollout.cli.failure import Failed
 from strategyrollout.cli.kubeconfig import find
 from strategyrollout.cli.status import sentences, summary
@@ -61,6 +62,14 @@ async def test_wrong_use_is_told_and_has_an_exit_code_of_its_own(arguments: list
     said = await run(None, *arguments)
     assert said.code == 2
     assert words in said.err
+
+
+@pytest.mark.parametrize(
+    "words", ["retry momentum 2.0.0 -n a", "retry momentum -n a 2.0.0", "-n a retry momentum 2.0.0"]
+)
+def test_options_may_stand_anywhere(words: str) -> None:
+    parsed = parse(words.split())
+    assert (parsed.name, parsed.revision, parsed.namespace) == ("momentum", "2.0.0", "a")
 
 
 async def test_help_names_the_exit_codes() -> None:
