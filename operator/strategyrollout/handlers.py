@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories  # a parameter of the public `spawn_tasks`
 
 from strategyrollout.cluster.access import Access
 from strategyrollout.cluster.cache import Body, Cache
@@ -55,6 +56,14 @@ class NullProgress(kopf.ProgressStorage):  # type: ignore[misc]
     def clear(self, *, essence: Any) -> Any:
         """The essence as it is."""
         return essence
+
+
+class NullMemories(ResourceMemories):  # type: ignore[misc]
+    """Remembers nothing: what Kopf keeps of every object it ever saw is for daemons and retries, and there are none."""
+
+    async def recall(self, raw_body: Any, *, ephemeral: bool = False, **words: Any) -> Any:
+        """A memory that is not kept."""
+        return await super().recall(raw_body, ephemeral=True, **words)
 
 
 class EndlessDelays:
@@ -154,6 +163,7 @@ async def run(
     tasks = await kopf.spawn_tasks(
         registry=registry(cache, access),
         settings=settings(selector),
+        memories=NullMemories(),
         clusterwide=not namespaces,
         namespaces=namespaces,
         standalone=True,

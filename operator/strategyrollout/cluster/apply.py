@@ -135,7 +135,13 @@ class Applier:
         if variant not in built:
             # Under the name it was given when it was new, whatever today's way of naming would say.
             revision = replace(identified(content), hash=name)
-            built[variant] = children(owner, revision, content, port=port)
+            made, shared = children(owner, revision, content, port=port), self._cache.shared
+            built[variant] = Children(
+                record=shared(made.record),
+                copies=tuple(shared(copy) for copy in made.copies),
+                service=shared(made.service),
+                deployment=shared(made.deployment),
+            )
         return built[variant]
 
     async def _revision(

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from strategyrollout.api.meta import LABEL_MANAGED_BY, LABEL_ROLLOUT_UID, MANAGED_BY
-from strategyrollout.cluster.kinds import CLUSTER_TEMPLATES, CONFIGMAPS, ROLLOUTS, ROUTERS, WATCHED, Kind
+from strategyrollout.cluster.kinds import (
+    CLUSTER_TEMPLATES,
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    ROLLOUTS,
+    ROUTERS,
+    TEMPLATES,
+    WATCHED,
+    Kind,
+)
+from strategyrollout.cluster.sharing import Sharing
 from strategyrollout.ports import Key
 
 Body = dict[str, Any]
@@ -20,7 +30,10 @@ Reference = tuple[Kind, str, str]
 Change = Callable[[Kind, Body | None, Body | None], None]
 
 _REMEMBERED_UIDS = 10_000
-_SHARED = 64
+_UNSEEN = {"managedFields", "selfLink", "generateName"}
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_APPLIED_BY_PEOPLE = {ROLLOUTS, TEMPLATES, CLUSTER_TEMPLATES}
+_COUNTS = ("replicas", "readyReplicas")
 
 
 def name_of(body: Body) -> Name:
@@ -59,6 +72,7 @@ class Cache:
         self._users: dict[Reference, set[Name]] = {}
         self._mentions: dict[Name, frozenset[Reference]] = {}
         self._gone: dict[str, int] = {}  # UID -> no word of it counts up to this version
+        self._sharing = Sharing()
 
     def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """The latest known state, or None."""
@@ -95,15 +109,18 @@ class Cache:
             if old is not None:
                 self._forget(kind, name)
             return
-        body = _compact({**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "managedFields"}})
-        if kind is ROUTERS:
-            body = _how_it_ends(body)
+        body = self._sharing.share(_looked_at(kind, body))
         if old is not None:
             self._unindex(kind, name, old)
         self._objects[kind][name] = body
         self._index(kind, name, body)
         if not own or (old is not None and old.get("status") != body.get("status")):
             self._changed(kind, old, body)
+
+    def shared(self, body: Body) -> Body:
+        """An equal body, made of parts that objects here are made of too; for what is kept beside them."""
+        made: Body = self._sharing.share(body)
+        return made
 
     def remove(self, kind: Kind, body: Body, version: int = 0) -> None:
         """The object of this UID is gone, as of `version` or its own; for good, unless it is a rollout."""
@@ -151,25 +168,29 @@ class Cache:
                 _discard(self._users, reference, name)
 
 
-def _how_it_ends(pod: Body) -> Body:
-    """The little of a router's pod that is looked at; the whole of it, for thousands, would cost more than the rest."""
+def _looked_at(kind: Kind, body: Body) -> Body:
+    """An object without what nobody here looks at, which is most of it in bytes."""
+    meta = {key: value for key, value in body["metadata"].items() if key not in _UNSEEN}
+    if kind in _APPLIED_BY_PEOPLE and _LAST_APPLIED in (meta.get("annotations") or {}):
+        meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k != _LAST_APPLIED}
+    if kind is ROUTERS:
+        return _how_it_ends(body, meta)
+    if kind is DEPLOYMENTS:
+        status = body.get("status") or {}
+        return {**body, "metadata": meta, "status": {key: status[key] for key in _COUNTS if key in status}}
+    return {**body, "metadata": meta}
+
+
+def _how_it_ends(pod: Body, meta: Body) -> Body:
+    """Of a router's pod: whose it is, and whether it has ended."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     containers = [{"name": c.get("name")} for c in spec.get("containers") or []]
     states = [{"state": c.get("state")} for c in status.get("containerStatuses") or []]
     return {
-        "metadata": pod["metadata"],
+        "metadata": {key: value for key, value in meta.items() if key not in {"ownerReferences", "annotations"}},
         "spec": {"restartPolicy": spec.get("restartPolicy"), "containers": containers},
         "status": {"phase": status.get("phase"), "containerStatuses": states},
     }
-
-
-def _compact(value: Any) -> Any:
-    """A copy whose words are shared with all other objects: half the memory."""
-    if isinstance(value, dict):
-        return {sys.intern(key): _compact(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_compact(item) for item in value]
-    return sys.intern(value) if isinstance(value, str) and len(value) <= _SHARED else value
 
 
 def _discard(index: dict[Any, set[Name]], key: Any, name: Name) -> None:

@@ -1,10 +1,12 @@
 """One object, as it should be: made when it is missing, mended when somebody changed it, left alone otherwise.
 
-Most passes find everything in place, so the usual case costs no request: the object as it was after our last write is
-remembered and compared with what the cache has now. Server-side apply alone does not undo what others *added*; where
-that would change what runs, the object is replaced.
+Most passes find everything in place, so the usual case costs no request: what was wanted and what came of our last
+write are remembered, by their digests, and compared with what the cache has now. Server-side apply alone does not undo
+what others *added*; where that would change what runs, the object is replaced.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -33,10 +35,12 @@ _CONTAINER_DEFAULTS = {"terminationMessagePath", "terminationMessagePolicy", "im
 _NOT_CONTENT = {"metadata", "status", "apiVersion", "kind"}
 
 
-@dataclass
+@dataclass(slots=True)
 class _Applied:
-    desired: Body
-    mark: tuple[Any, ...]
+    """Digests, because thousands of whole objects, kept twice, would be most of the operator's memory."""
+
+    desired: bytes
+    mark: bytes
     version: str
     at: float
 
@@ -81,7 +85,7 @@ class Ensurer:
                 return False
             self._remember(owner, path, desired, live)
             return True
-        if applied.desired != desired:
+        if applied.desired != _digest(desired):
             return False
         if not watched:
             return self._clock() - applied.at < UNWATCHED_AGE
@@ -125,7 +129,7 @@ class Ensurer:
 
     def _remember(self, owner: Owner, path: str, desired: Body, live: Body) -> None:
         version = str(live["metadata"].get("resourceVersion"))
-        record = _Applied(desired, _mark(live), version, self._clock())
+        record = _Applied(_digest(desired), _mark(live), version, self._clock())
         self._applied.setdefault(owner.uid, {})[path] = record
 
 
@@ -171,12 +175,16 @@ def _foreign(owner: Owner, desired: Body, live: Body) -> Problem:
     return Problem(Reason.NOT_OWNED, text, "spec.traffic.service.name" if desired["kind"] == "Service" else "")
 
 
-def _mark(live: Body) -> tuple[Any, ...]:
+def _digest(value: Any) -> bytes:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def _mark(live: Body) -> bytes:
     """What changes exactly when somebody changed the object, and not when its controller reports."""
     meta = live["metadata"]
     generation = meta.get("generation")
     content = None if generation else {key: value for key, value in live.items() if key not in _NOT_CONTENT}
-    return meta.get("uid"), generation, meta.get("labels"), meta.get("ownerReferences"), content
+    return _digest((meta.get("uid"), generation, meta.get("labels"), meta.get("ownerReferences"), content))
 
 
 def _as_wanted(live: Body, desired: Body) -> bool:

@@ -31,15 +31,14 @@ class KeptRouters:
         self._cache = cache
         self._background = background
         self._snapshots = snapshots
-        self._next: dict[str, tuple[Sequence[Body], Body]] = {}
+        self._next: dict[str, str] = {}
         self._seen: dict[str, Body] = {}
 
     def stored(self, key: Key, owner: Owner, bodies: Sequence[Body]) -> str | None:
         """Name under which these are kept; None until they are."""
-        known = self._next.get(owner.uid)
-        if known is None or known[0] is not bodies:
-            known = self._next[owner.uid] = (bodies, routers_snapshot(owner, bodies))
-        return str(known[1]["metadata"]["name"]) if self._snapshots.stored(key, known[1]) else None
+        snapshot = routers_snapshot(owner, bodies)
+        name = self._next[owner.uid] = str(snapshot["metadata"]["name"])
+        return name if self._snapshots.stored(key, snapshot) else None
 
     def kept(self, key: Key, owner: Owner, name: str | None) -> list[Body] | None:
         """What is kept under this name; None when it is lost. What was seen before is stored again."""
@@ -78,8 +77,7 @@ class KeptRouters:
             if labels_of(body).get(LABEL_ROLE) == ROLE_ROUTER and body["metadata"]["name"] not in used:
                 path = CONFIGMAPS.path(owner.namespace, body["metadata"]["name"])
                 self._background.run(("unused", path), _AGAIN, partial(self._delete, path, uid_of(body)))
-        following = self._next.get(owner.uid)
-        keep = {name, str(following[1]["metadata"]["name"]) if following else None}
+        keep = {name, self._next.get(owner.uid)}
         self._snapshots.remove_unused(key, owner.uid, f"{owner.name}-routers-", keep)
 
     def forget(self, uid: str) -> None:

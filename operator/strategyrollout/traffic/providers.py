@@ -18,8 +18,9 @@ from strategyrollout.traffic import haproxy, service
 from strategyrollout.traffic.guarantees import Guarantees
 from strategyrollout.traffic.haproxy import Body, Routers
 
-_build = lru_cache(maxsize=4_096)(haproxy.objects)  # the same routers, pass after pass
-_identity = lru_cache(maxsize=4_096)(haproxy.identity)
+_RECENT = 128  # what a few passes in a row ask for; not every rollout's, which would be most of the operator's memory
+_build = lru_cache(maxsize=_RECENT)(haproxy.objects)  # the same routers, pass after pass
+_identity = lru_cache(maxsize=_RECENT)(haproxy.identity)
 _KEPT = {"ConfigMap", "Service", "StatefulSet"}
 
 
@@ -54,7 +55,7 @@ def objects(
     return Problem(Reason.INVALID_SPEC, "set exactly one of traffic.haproxy and traffic.service", "spec.traffic")
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=_RECENT)
 def next_routers(owner: Owner, traffic: Traffic, salt: str, image: str) -> tuple[Body, ...]:
     """What a new attempt keeps of its routers: all that decides how they run and who reaches them.
 
