@@ -14,9 +14,9 @@ import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
 from tests.conformance.manifests import add_image, rollout, steps, template
+from tests.install.helm import template as rendered
 from tests.install.schemas import monitoring_crds
 from tests.install.test_rendered import environment, objects
-from tests.install.test_rendered import template as rendered
 from tests.install.values import EVERYTHING
 from tests.operator_process import Operator
 from tests.router.image import add_router_image
@@ -34,7 +34,7 @@ _KINDS = (
 
 
 def only_in(namespace: str) -> str:
-    """The file, with its policies bound to one namespace: tests of others, beside and after, play routers themselves."""
+    """The file, with its policies bound to one namespace: other tests play routers themselves."""
     items = objects(INSTALL.read_text())
     for item in items:
         if item["kind"] == "ValidatingAdmissionPolicyBinding":
@@ -85,7 +85,8 @@ async def test_the_operator_works_under_the_installed_account_with_the_installed
 
         async def promoted() -> bool:
             path = f"/apis/{strategy['apiVersion']}/namespaces/{namespace}/strategyrollouts/momentum"
-            return (await cluster.request("GET", path))[1].get("status", {}).get("state") == "Promoted"
+            _, found = await cluster.request("GET", path)
+            return bool(found.get("status", {}).get("state") == "Promoted")
 
         await until("its first version serves", promoted, 60)
         assert await operator.metric("strategyrollout_is_leader") == 1
