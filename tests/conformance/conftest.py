@@ -20,6 +20,8 @@ from tests.conformance.api_client import Api
 from tests.conformance.desk import Desk
 from tests.operator_process import Operator
 from tests.router.image import add_router_image
+from tests.security.audit import refusals
+from tests.security.shipped import Account, install_policies, remove_policies
 
 _numbers = itertools.count(1)
 MakeDesk = Callable[..., Awaitable[Desk]]
@@ -51,13 +53,19 @@ async def floor(cluster: Cluster) -> AsyncIterator[Floor]:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def operator(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Operator]:
-    """The operator of the cases that do not kill it."""
+    """The operator of the cases that do not kill it, under the permissions and policies that are shipped."""
     image, url = add_router_image(floor.cluster.images), floor.cluster.prometheus_url
-    folder = tmp_path_factory.mktemp("operator")
-    running = Operator(floor.cluster, folder, namespaces=floor.namespace, prometheus=url, router_image=image)
+    folder, settings = tmp_path_factory.mktemp("operator"), {"namespaces": floor.namespace}
+    account = Account(floor.cluster, floor.namespace, [floor.namespace])
+    await account.install()
+    await install_policies(floor.cluster, floor.namespace, [floor.namespace])
+    kubeconfig = await account.kubeconfig()
+    running = Operator(floor.cluster, folder, kubeconfig, **settings, prometheus=url, router_image=image)
     async with running.running():
         yield running
         assert "Traceback" not in running.log.read_text(), running.log.read_text()[-5000:]
+    assert refusals(floor.cluster, account.user) == []
+    await remove_policies(floor.cluster, floor.namespace)
 
 
 @pytest_asyncio.fixture
