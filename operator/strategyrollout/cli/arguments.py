@@ -27,7 +27,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     }.items():
         _asking(commands, verb, words)
     _override(commands)
-    return parser.parse_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
+    if parsed.command == "retry" and parsed.revision is None and len(rest) == 1 and not rest[0].startswith("-"):
+        parsed.revision = rest.pop()  # argparse does not look for it behind an option
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return parsed
 
 
 def _common(parser: argparse.ArgumentParser, *, first: bool = False) -> None:

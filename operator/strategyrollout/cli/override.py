@@ -86,6 +86,7 @@ class Override:
         seen = await self._look()
         to = self._must_make_sense(seen.world, untrusted=arguments.untrusted)
         if not override_due(seen.world):
+            await switched(seen, self._asking, self._saying)
             return self._done(seen.world, to)
         if not self._insist:
             await leader.must_be_gone(arguments.operator_lease, self._asking, self._saying)
