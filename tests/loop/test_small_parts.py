@@ -220,6 +220,7 @@ def test_a_value_too_long_to_remember_is_still_told_from_others() -> None:
 
 
 TERMINATED = {"state": {"terminated": {"exitCode": 0}}}
+KILLED = {"state": {}, "restartCount": 1, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
 CRASHED = {"state": {"terminated": {"exitCode": 1}}}
 RUNNING: Body = {"state": {"running": {}}}
 
@@ -270,6 +271,7 @@ def waiting(reason: str, message: str = "") -> Body:
             },
             "pod p: CrashLoopBackOff, last exit code 3",
         ),
+        ({"containerStatuses": [KILLED]}, "pod p: restarted 1 times, last exit code 137 (OOMKilled)"),
         ({"containerStatuses": [CRASHED]}, "pod p: exited with code 1 (no reason given)"),
         (
             {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}]},

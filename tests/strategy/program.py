@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable
 
 ORDERS_PORT, METRICS_PORT = 8080, 9100
-KINDS = ("rejects", "drawdown", "slow", "crash", "silent-metrics")
+KINDS = ("rejects", "drawdown", "slow", "crash", "silent-metrics", "memory")
 OUTCOMES = ("accepted", "filled", "rejected")
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _CAPITAL = 1_000_000.0
 _TICK_SECONDS = 0.1
 _LONGEST_REQUEST = 65_536
+_HOARD_BYTES = 1 << 29
 _SLOW_FACTOR, _SLOW_LEAST_MS = 20, 200.0
 _REJECTED_WHEN_BROKEN = 0.6
 _LOSS_OF_EACH_FILL = 0.002
@@ -191,6 +192,10 @@ class Strategy:
         else:
             self.idle.set()
 
+    def _hoard(self) -> None:
+        """More memory than any limit of a test, so that the kernel ends it."""
+        self._hoarded = b"x" * _HOARD_BYTES
+
     def misbehave(self, body: bytes) -> tuple[int, dict[str, object]]:
         """Change the fault. `since` in seconds since 1970, now by default."""
         try:
@@ -199,8 +204,11 @@ class Strategy:
             self.fault.change("" if kind == "none" else kind, float(wish.get("since") or time.time()))
         except (ValueError, AttributeError, TypeError) as error:
             return 400, {"error": str(error)}
+        delay = max(0.0, self.fault.since - time.time())
         if self.fault.kind == "crash":
-            asyncio.get_running_loop().call_later(max(0.0, self.fault.since - time.time()), os._exit, 3)
+            asyncio.get_running_loop().call_later(delay, os._exit, 3)
+        if self.fault.kind == "memory":
+            asyncio.get_running_loop().call_later(delay, self._hoard)
         return 200, {"kind": self.fault.kind, "since": self.fault.since, **self.who}
 
 

@@ -65,13 +65,19 @@ def _of_containers(pod: Body) -> str:
         state, last = container.get("state") or {}, (container.get("lastState") or {}).get("terminated")
         waiting, ended = state.get("waiting"), state.get("terminated")
         if waiting and waiting.get("reason") not in _HARMLESS and waiting.get("reason"):
-            ending = f", last exit code {last.get('exitCode')}" if last else ""
+            ending = f", last exit code {_exit(last)}" if last else ""
             return f"{waiting['reason']}{_because(waiting.get('message'))}{ending}"
         if ended and ended.get("exitCode"):
             return f"exited with code {ended['exitCode']} ({ended.get('reason') or 'no reason given'})"
         if last and last.get("exitCode") and not container.get("ready"):
-            return f"restarted {container.get('restartCount', 0)} times, last exit code {last['exitCode']}"
+            return f"restarted {container.get('restartCount', 0)} times, last exit code {_exit(last)}"
     return ""
+
+
+def _exit(ended: Body) -> str:
+    """137 alone does not tell that it was killed for its memory; `Error` tells nothing more."""
+    reason = ended.get("reason") or "Error"
+    return f"{ended.get('exitCode')}{'' if reason == 'Error' else f' ({reason})'}"
 
 
 def _of_pod(pod: Body) -> str:
