@@ -27,6 +27,12 @@ def rules() -> dict[Scope, list[Object]]:
     return loaded
 
 
+def policy(part: str) -> Object:
+    """As in `files/admission/`: `assignments` or `leases`."""
+    loaded: Object = yaml.safe_load((_FILES / "admission" / f"{part}.yaml").read_text())
+    return loaded
+
+
 def without(scope: Scope, group: str, resource: str, verb: str) -> dict[Scope, list[Object]]:
     """The rules with one verb taken away, and nothing else."""
     changed = copy.deepcopy(rules())
@@ -103,13 +109,12 @@ class Account:
 async def install_policies(cluster: Cluster, name: str, namespaces: Sequence[str]) -> None:
     """The admission policies, for these namespaces alone; returns when they are in force."""
     for part in ("assignments", "leases"):
-        spec = yaml.safe_load((_FILES / "admission" / f"{part}.yaml").read_text())
         here = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
         where = {"matchResources": {"namespaceSelector": {"matchExpressions": [here]}}}
         metadata = {"name": f"{name}-{part}"}
         api = "admissionregistration.k8s.io/v1"
         await cluster.apply(
-            {"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": spec},
+            {"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": policy(part)},
             {
                 "apiVersion": api,
                 "kind": "ValidatingAdmissionPolicyBinding",
