@@ -47,12 +47,6 @@ def template(values: Values | None = None, *, release: str = NAME, namespace: st
     return helm("template", release, str(chart), "--namespace", namespace, values=values or {})
 
 
-def package(folder: Path, *, version: str) -> Path:
-    """The chart as a package of another version, for upgrades from and to it."""
-    answer = helm("package", str(CHART), "--version", version, "--app-version", version, "--destination", str(folder))
-    return Path(answer.strip().rpartition(" ")[2])
-
-
 async def release(kubeconfig: Path, *arguments: str, values: Values | None = None) -> str:
     """Helm against a cluster, without blocking the loop."""
     return await asyncio.to_thread(lambda: helm(*arguments, kubeconfig=kubeconfig, values=values))

@@ -65,6 +65,15 @@ class Strategy:
         await until(f"{versions} serve", so, 30)
 
 
+async def scraped(cluster: Cluster, expression: str) -> None:
+    """Wait until Prometheus, configured as users are told to, has exactly one such series above zero."""
+
+    async def there() -> bool:
+        return len(await cluster.query(f"{expression} > 0")) == 1
+
+    await until(f"{expression} is scraped", there, 60)
+
+
 async def test_a_release_comes_and_goes_and_the_rollout_does_not_notice(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
@@ -94,6 +103,9 @@ async def test_a_release_comes_and_goes_and_the_rollout_does_not_notice(
             await cluster.request("PATCH", path, {"metadata": {"annotations": {"strategyrollout.io/promote": "well"}}})
             await strategy.reaches("Promoted", "stableVersion", "2.0.0")
             await strategy.serve("2.0.0")
+            await scraped(cluster, f'strategyrollout_is_leader{{namespace="{operator.namespace}"}}')
+            router = f'namespace="{namespace}", rollout="{NAME}", role="router", proxy="orders"'
+            await scraped(cluster, f"haproxy_frontend_http_requests_total{{{router}}}")
             strategy.record.history.assert_clean()
     finally:
         await operator.uninstall()
