@@ -42,7 +42,7 @@ class Product:
         """Install or upgrade, and wait until its pods are ready."""
         file = self._cluster.folder / "values.json"
         file.write_text(json.dumps(values or self.values(), indent=1))
-        await self.helm("upgrade", "--install", RELEASE, str(_CHART), "--values", str(file))
+        await self.helm("upgrade", "--install", RELEASE, str(_CHART), "--create-namespace", "--values", str(file))
         await self.ready()
 
     async def ready(self) -> None:
