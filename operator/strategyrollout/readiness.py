@@ -25,6 +25,7 @@ class Readiness:
     """Namespace of the leader's Lease; empty when nobody is elected."""
     kinds: tuple[str, ...] = ("the API server has not been asked yet",)
     verbs: tuple[str, ...] = ("permissions have not been asked about yet",)
+    _missing: tuple[Question, ...] = ()
 
     async def look_for_kinds(self) -> bool:
         """Whether the API server knows our kinds."""
@@ -40,18 +41,20 @@ class Readiness:
         self.kinds = tuple(f"CRD {kind} is not installed; apply the CRDs" for kind in missing)
         return not missing
 
-    async def look_for_verbs(self) -> None:
-        """Asks for each verb the operator needs whether it may."""
+    async def look_for_verbs(self, *, only_missing: bool = False) -> None:
+        """Asks for each verb the operator needs whether it may; or only for those that were missing before."""
         limit = asyncio.Semaphore(_AT_ONCE)
-        asked = [self._may(limit, question) for question in questions(self.namespaces, self.leader_lease)]
+        asked = self._missing if only_missing else ()
+        asked = asked or tuple(questions(self.namespaces, self.leader_lease))
         try:
-            answers = await asyncio.gather(*asked)
+            answers = await asyncio.gather(*(self._may(limit, question) for question in asked))
         except (ApiError, Unavailable) as error:
             self.verbs = (f"permissions cannot be asked about: {error}",)
             return
-        self.verbs = tuple(sorted({answer for answer in answers if answer}))
+        self._missing = tuple(question for question, may in zip(asked, answers, strict=True) if not may)
+        self.verbs = tuple(sorted(question.missing() for question in self._missing))
 
-    async def _may(self, limit: asyncio.Semaphore, question: Question) -> str:
+    async def _may(self, limit: asyncio.Semaphore, question: Question) -> bool:
         plural, _, sub = question.resource.partition("/")
         attributes = {
             **{"group": question.group, "resource": plural, "subresource": sub},
@@ -64,4 +67,4 @@ class Readiness:
         }
         async with limit:
             answer = await self.api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-        return "" if (answer.get("status") or {}).get("allowed") else question.missing()
+        return bool((answer.get("status") or {}).get("allowed"))

@@ -120,7 +120,7 @@ async def test_who_may_move_traffic_closes_and_deletes_the_lease_of_a_router_tha
     assert (await guarded.send("DELETE", router.path, None, token))[0] == 200
 
 
-async def test_a_lease_with_a_wide_right_only_is_not_deleted(guarded: Guarded, router: Router) -> None:
+async def test_wide_rights_are_not_enough_to_delete_a_lease(guarded: Guarded, router: Router) -> None:
     for name in ("alice", "a strategy"):
         for path in (router.path, LEASES.format(guarded.namespace)):
             status, message = await guarded.send("DELETE", path, None, await other(guarded, name))
