@@ -22,7 +22,7 @@ FROM build AS operator-files
 COPY images/operator.lock /build/
 RUN ["python3", "/build/assemble.py", "install", "/build/operator.lock", "/app"]
 COPY operator/strategyrollout /app/strategyrollout
-RUN ["python3", "/build/assemble.py", "finish", "operator", "/app", "strategyrollout.__main__"]
+RUN ["python3", "/build/assemble.py", "finish", "operator", "/app", "strategyrollout.__main__", "strategyrollout.cli.__main__"]
 
 FROM build AS router-files
 COPY images/router.lock /build/

@@ -54,8 +54,8 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Acce
         from kubernetes import client, config  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise OSError(
-            "KUBERNETES_SERVICE_HOST is not set, or KUBECONFIG is: the image works with a pod's ServiceAccount only,"
-            " because reading a kubeconfig needs the Python package `kubernetes`, which it leaves out"
+            "there is no ServiceAccount of a pod to use (KUBERNETES_SERVICE_HOST is not set, or KUBECONFIG is), and to"
+            " read the kubeconfig the Python package `kubernetes` is needed, which the operator's image leaves out"
         ) from error
 
     loaded = client.Configuration()
