@@ -36,6 +36,7 @@ from strategyrollout.cluster.resync import Resync
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.snapshots import Snapshots
 from strategyrollout.cluster.workqueue import WorkQueue
+from strategyrollout.health import Health
 from strategyrollout.leading import Leading
 from strategyrollout.metrics.plane import QueryPlane
 from strategyrollout.ports import Key
@@ -48,8 +49,6 @@ from strategyrollout.traffic import providers
 _log = logging.getLogger(__name__)
 
 _OFTEN = (ROLLOUTS, ASSIGNMENTS, ROLLBACKS)
-_LAG = 10.0
-_GRACE = 5.0
 _LAST_LINES = 2.0
 _STOP_WATCHING = 8.0
 
@@ -87,8 +86,7 @@ class Process:
         )
         self._filled = asyncio.Event()
         self._stop_watching = asyncio.Event()
-        self._watching: asyncio.Task[None] | None = None
-        self._heartbeat = time.monotonic()
+        self.health = Health(self.readiness, self.resync, self.elector, settings.namespaces)
 
     def _hands(self) -> Hands:
         applier = Applier(self.api, self.cache)
@@ -127,14 +125,14 @@ class Process:
         server = await web.serve(
             self.settings.http_address,
             self.settings.http_port,
-            ready=self.in_the_way,
-            alive=self.not_alive,
+            ready=self.health.in_the_way,
+            alive=self.health.not_alive,
             role=lambda: self.elector.role,
         )
         self._tell()
         await self.samples.start()
         told = asyncio.create_task(shutdown.wait(), name="shutdown")
-        parts = [told, *_tasks(heartbeat=self._beat(), events=self.events.run(), lead=self._lead())]
+        parts = [told, *_tasks(heartbeat=self.health.beat(), events=self.events.run(), lead=self._lead())]
         if self.evidence is not None:
             parts += _tasks(evidence=self.evidence.run())
         starting = asyncio.create_task(self._synced(), name="first lists")
@@ -143,8 +141,8 @@ class Process:
             if starting in ended and starting.exception() is None:
                 self._filled.set()
                 parts += _tasks(checks=self._checks(), resyncs=self._resyncs())
-                self._watching = asyncio.create_task(self._watch(shutdown), name="watching")
-                ended, _ = await asyncio.wait((*parts, self._watching), return_when=asyncio.FIRST_COMPLETED)
+                self.health.watching = watching = asyncio.create_task(self._watch(shutdown), name="watching")
+                ended, _ = await asyncio.wait((*parts, watching), return_when=asyncio.FIRST_COMPLETED)
             return _verdict(ended, told)
         finally:
             starting.cancel()
@@ -153,29 +151,6 @@ class Process:
             await self._end_watching()
             for api in (self.api, self.traffic_api, self.own_api):
                 await api.close()
-
-    def in_the_way(self) -> list[str]:
-        """What keeps the operator from working; empty when it works."""
-        lines = [*self.readiness.kinds, *self.readiness.verbs]
-        lines += [f"cannot list {kind}: {why}" for kind, why in self.resync.failing.items()]
-        if not self.resync.filled:
-            lines.append("the first lists are not complete")
-        lines += [self.elector.trouble] if self.elector.trouble else []
-        return lines + self._watch_troubles()
-
-    def not_alive(self) -> list[str]:
-        """What only a restart mends."""
-        lag = time.monotonic() - self._heartbeat
-        lines = [f"the event loop was last seen {lag:.0f} s ago"] if lag > _LAG else []
-        age = self.elector.overdue(_GRACE)
-        lines += [] if age is None else [f"leading, and the Lease was last renewed {age:.0f} s ago"]
-        return lines + (self._watch_troubles() if self.resync.filled else [])
-
-    def _watch_troubles(self) -> list[str]:
-        if self._watching is None or self._watching.done():
-            return ["watching has not begun"] if self._watching is None and not self.resync.filled else ["not watching"]
-        alive, wanted = handlers.watchers(len(self.settings.namespaces))
-        return [f"{alive} of {wanted} watchers are there"] if alive < wanted else []
 
     async def _synced(self) -> None:
         """Returns once the kinds are there and everything was read."""
@@ -215,9 +190,9 @@ class Process:
         """What traffic and people in a hurry depend on is compared often; everything while a watcher is missing."""
         while True:
             await asyncio.sleep(self.settings.check)
-            await self.resync.compare(WATCHED if self._watch_troubles() else _OFTEN)
+            await self.resync.compare(WATCHED if self.health.watch_troubles() else _OFTEN)
             if self.readiness.verbs:  # whoever gives what is missing is told soon
-                await self.readiness.look_for_verbs()
+                await self.readiness.look_for_verbs(only_missing=True)
 
     async def _resyncs(self) -> None:
         while True:
@@ -225,11 +200,6 @@ class Process:
             await self.resync.compare(WATCHED)
             await self.leading.resync(self.settings.resync / 2)
             await self.readiness.look_for_verbs()
-
-    async def _beat(self) -> None:
-        while True:
-            self._heartbeat = time.monotonic()
-            await asyncio.sleep(1)
 
     def _changed(self, kind: Kind, old: Body | None, new: Body | None) -> None:
         if kind is LEASES and new is not None:
@@ -243,6 +213,8 @@ class Process:
             telemetry.ROLLOUTS.set(len(self.cache.all(ROLLOUTS)))
             if new is None and old is not None:
                 self.consumers.forget(uid_of(old))
+            elif new is not None and old is None:
+                self.consumers.expect(uid_of(new))
         for key, urgent in wakes.concerned(self.cache, kind, old, new):
             _log.debug("%s: woken by %s %s", key, kind.plural, name_of(new or old or {}))
             self.leading.wake(key, urgent)
@@ -287,9 +259,9 @@ class Process:
 
     async def _end_watching(self) -> None:
         self._stop_watching.set()
-        if self._watching is not None:
+        if self.health.watching is not None:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._watching, _STOP_WATCHING)
+                await asyncio.wait_for(self.health.watching, _STOP_WATCHING)
 
 
 def _tasks(**work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:

@@ -198,7 +198,7 @@ async def test_41_dead_watchers_are_noticed_and_truth_comes_by_other_ways(inside
     running = asyncio.create_task(inside.run())
 
     async def ready() -> bool:
-        return not inside.in_the_way()
+        return not inside.health.in_the_way()
 
     await until("the operator is ready", ready, 20)
     await desk.apply("momentum")
@@ -208,7 +208,7 @@ async def test_41_dead_watchers_are_noticed_and_truth_comes_by_other_ways(inside
     for task in watchers:
         task.cancel()
     await asyncio.gather(*watchers, return_exceptions=True)
-    assert inside.not_alive() == [f"0 of {len(WATCHED)} watchers are there"]
+    assert inside.health.not_alive() == [f"0 of {len(WATCHED)} watchers are there"]
     await desk.apply("momentum", "1.1.0")
     await desk.reaches("momentum", "Promoted", "1.1.0", seconds=10)
     await desk.cluster.kubectl("delete", "sro", "momentum", "-n", desk.namespace)

@@ -83,6 +83,10 @@ class ConsumerLeases:
         else:
             self._open.pop(uid, None)
 
+    def expect(self, uid: str) -> None:
+        """The rollout with this UID is here, perhaps again."""
+        self._departed.discard(uid)
+
     def departed(self, uid: str) -> bool:
         """Whether the rollout with this UID is gone and routers of it were left."""
         return uid in self._departed
