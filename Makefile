@@ -1,11 +1,11 @@
-# Every target does its own set-up; nothing here needs root or Docker. `make help` lists them.
+# Every target does its own set-up; nothing but `CLUSTER=node` needs root, and `CLUSTER=kind` Docker. `make help` lists them.
 SHELL := /bin/bash
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench generate lock
+.PHONY: help demo test e2e check bench generate lock
 
 help: ## list these targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -x $(PY) || { echo "creating .venv"; python3 -m venv .venv; }
@@ -22,14 +22,17 @@ check: .venv/.ready ## format, lint, types, import contracts, generated files up
 	@$(PY) -m strategyrollout.api.generate --check
 	@$(PY) -m tests.install.manifests --check  # runs Helm, which is built from source the first time (1-2 minutes)
 
-demo: .venv/.ready ## a whole story on a real cluster, told and checked (make demo KEEP=1 keeps it until Ctrl-C)
-	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.demo $(if $(KEEP),--keep)
+demo: .venv/.ready ## a whole story on a real cluster, told and checked (KEEP=1 keeps it until Ctrl-C; CLUSTER=node as root)
+	@$(PY) -m tests.demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(KEEP),--keep)
 
 test: .venv/.ready ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
 	@$(PY) -m tests.install.prepare
 	@$(PY) -m tests.images prepare
 	@$(PY) -m tests.cluster.build kwok >/dev/null
 	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
+
+e2e: .venv/.ready ## the product installed in a real cluster (CLUSTER=node as root, kind, current; T= to narrow; KEEP=1)
+	@$(PY) -m tests.e2e --cluster $(or $(CLUSTER),node) $(if $(KEEP),--keep) -- $(T)
 
 bench: .venv/.ready ## latencies and footprint, printed as distributions (make bench B=name to run one)
 	@$(if $(filter images,$(B)),$(PY) -m tests.images prepare)

@@ -18,19 +18,16 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.live import Live
 
-from tests.api.install import install_crds
-from tests.cluster.__main__ import how_to_enter
-from tests.cluster.cluster import Cluster
 from tests.cluster.enter import inside, outer
 from tests.cluster.processes import ClusterError
-from tests.demo import acts, manifests
+from tests.demo import acts, manifests, places
+from tests.demo.places import Place
 from tests.demo.story import Story
 from tests.demo.view import View
 from tests.demo.world import NotAsTold, following
-from tests.operator_process import Operator
+from tests.e2e.prepare import prepare
 from tests.orders.routers import router_pods
 from tests.orders.sender import OrderSender, Slow
-from tests.router.image import add_router_image
 
 _ACCOUNTS = 1_000
 _SLOW = Slow(share=0.05, milliseconds=80)
@@ -38,23 +35,13 @@ _RUNS_KEPT = 3
 _ACTS = (acts.first_version, acts.good_version, acts.bad_version, acts.on_call, acts.settle_accounts)
 
 
-async def _play(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
+async def _play(story: Story, folder: Path, where: str, *, live: bool, keep: bool) -> None:
     """The whole run. Raises what went wrong, after everything has been ended."""
-    story.act("A cluster: etcd, API server, controllers, scheduler, Prometheus, a node whose pods are processes")
+    story.act(places.NODE if where == "node" else places.PROCESS)
     async with contextlib.AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(Cluster.start(folder, scrape_interval="250ms"))
-        story.figure("started", "cluster ready", time.time() - story.began)
-        await install_crds(cluster)
-        operator = Operator(
-            cluster,
-            folder,
-            prometheus=cluster.prometheus_url,
-            router_image=add_router_image(cluster.images),
-            resync="2m",
-            check="5s",
-            live_numbers="1s",
-        )
-        await stack.enter_async_context(operator.running())
+        place = await stack.enter_async_context(places.node(folder) if where == "node" else places.process(folder))
+        cluster = place.cluster
+        story.figure("started", "cluster and operator ready", time.time() - story.began)
         platform = manifests.platform()
         manifests.write(folder / "manifests", "platform", *platform)
         await cluster.apply(*platform)
@@ -64,7 +51,7 @@ async def _play(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
         find = router_pods(cluster, manifests.NAMESPACE, manifests.ROLLOUT)
         accounts = [f"ACC-{number:08}" for number in range(1, _ACCOUNTS + 1)]
         sender = await stack.enter_async_context(OrderSender(accounts, find=find, slow=_SLOW))
-        stage = acts.Stage(cluster, world, sender, story, folder / "orders.jsonl")
+        stage = acts.Stage(place, world, sender, story)
         try:
             view = View(world, sender)
             story.picture = None if live else view
@@ -73,47 +60,41 @@ async def _play(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
                     await act(stage)
         finally:
             story.sum_up()
-            _tell_where(story, cluster)
+            _tell_where(story, place)
         if keep:
-            await _keep(story, cluster, sender)
+            await _keep(story, place, sender)
 
 
-def _tell_where(story: Story, cluster: Cluster) -> None:
-    where = {
-        "manifests/": "what was applied",
-        "assignments.jsonl": "every version of the TrafficAssignment, as the API server sent it",
-        "orders.jsonl": "every order, as the strategies saw it",
-        "evidence.jsonl": "every decision of the operator, with its inputs",
-        "operator.log, logs/": "logs of the operator and of the cluster's programs",
-        "nodes/*/logs": "logs of the pods' containers",
-    }
+def _tell_where(story: Story, place: Place) -> None:
     here = Path.cwd()
-    shown = cluster.folder.relative_to(here) if cluster.folder.is_relative_to(here) else cluster.folder
+    folder = place.cluster.folder
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
     story.console.print(f"\nevidence in {shown}", highlight=False, soft_wrap=True)
-    for name, what in where.items():
+    for name, what in place.evidence.items():
         story.console.print(f"  {name:20} {what}", highlight=False)
 
 
-async def _keep(story: Story, cluster: Cluster, sender: OrderSender) -> None:
+async def _keep(story: Story, place: Place, sender: OrderSender) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     sender.start(rate=20)
+    folder = place.cluster.folder
     words = (
         "\nkept until Control-C, with 20 orders a second. In another terminal, in this folder:\n"
-        f"{how_to_enter(cluster)}"
+        f"{place.enter}"
         f"\n  then, say:  kubectl get sro -A; kubectl -n {manifests.NAMESPACE} describe sro {manifests.ROLLOUT}"
-        f"\n              kubectl -n {manifests.NAMESPACE} apply -f {cluster.folder}/manifests/momentum-1.0.0.yaml"
+        f"\n              kubectl -n {manifests.NAMESPACE} apply -f {folder}/manifests/momentum-1.0.0.yaml"
     )
     story.console.print(words, highlight=False, markup=False, soft_wrap=True)
     await stop.wait()
 
 
-async def _until_interrupted(story: Story, folder: Path, *, live: bool, keep: bool) -> None:
+async def _until_interrupted(story: Story, folder: Path, where: str, *, live: bool, keep: bool) -> None:
     playing = asyncio.current_task()
     assert playing is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
-    await _play(story, folder, live=live, keep=keep)
+    await _play(story, folder, where, live=live, keep=keep)
 
 
 def _folder(given: Path | None) -> Path:
@@ -131,12 +112,17 @@ def _folder(given: Path | None) -> Path:
 def main() -> int:
     """Exit code 0 when everything was as told, 1 when not, 130 after Control-C."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo")
+    parser.add_argument("--cluster", choices=places.NAMES, default="process", help="where it is played")
     parser.add_argument("--keep", action="store_true", help="keep the cluster until Control-C")
     parser.add_argument("--dir", type=Path, help="where to keep the evidence (default: a new folder in .demo)")
     parser.add_argument("--svg", type=Path, help="also save what was told as a picture")
     options = parser.parse_args()
     if not inside():
-        return outer([sys.executable, "-m", "tests.demo", *sys.argv[1:]])
+        folder = _folder(options.dir)
+        if options.cluster == "node":
+            prepare("node", folder)
+        command = [sys.executable, "-m", "tests.demo", *sys.argv[1:], "--dir", str(folder)]
+        return outer(command, node=options.cluster == "node")
     width = 120 if options.svg or not sys.stdout.isatty() else None
     console = Console(
         record=options.svg is not None, width=width, highlight=False, force_terminal=bool(options.svg) or None
@@ -144,7 +130,7 @@ def main() -> int:
     live = console.is_terminal and options.svg is None and os.environ.get("TERM") != "dumb"
     story = Story(console)
     try:
-        asyncio.run(_until_interrupted(story, _folder(options.dir), live=live, keep=options.keep))
+        asyncio.run(_until_interrupted(story, _folder(options.dir), options.cluster, live=live, keep=options.keep))
     except asyncio.CancelledError:
         console.print("ended by Control-C; nothing is left running")
         return 130

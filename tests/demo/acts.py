@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
 from tests.demo import evidence, manifests, probe
+from tests.demo.places import Place
 from tests.demo.story import Story
 from tests.demo.world import Object, World
 from tests.orders.sender import OrderSender
-from tests.strategy.image import add_image
 
 _MOMENT = 0.15
 _SOME_ORDERS = 0.6
@@ -27,26 +25,25 @@ ORDERS_A_SECOND = 400
 class Stage:
     """Everything the acts play with."""
 
-    cluster: Cluster
+    place: Place
     world: World
     sender: OrderSender
     story: Story
-    order_log: Path
 
     async def release(self, version: str, *, bake: str = "2s") -> float:
         """Apply a version; returns when."""
-        image = add_image(self.cluster.images, version)
-        item = manifests.rollout(version, image, self.order_log, bake=bake)
-        manifests.write(self.cluster.folder / "manifests", f"momentum-{version}", item)
+        image = await self.place.image_of(version)
+        item = manifests.rollout(version, self.place.template(image), bake=bake)
+        manifests.write(self.place.cluster.folder / "manifests", f"momentum-{version}", item)
         at = time.time()
-        await self.cluster.apply(item)
+        await self.place.cluster.apply(item)
         self.story.say(f"applied version {version}, {image.partition('@')[2][:19]}…")
         return at
 
     async def show_columns(self) -> None:
         """What `kubectl get` says now."""
         command = ("get", "sro", "-n", self.world.namespace)
-        self.story.show(f"kubectl {' '.join(command)}", await self.cluster.kubectl(*command))
+        self.story.show(f"kubectl {' '.join(command)}", await self.place.cluster.kubectl(*command))
 
     async def everyone_on(self, version: str) -> None:
         """Prove it by one order for every account."""
@@ -106,7 +103,7 @@ async def bad_version(stage: Stage) -> None:
     fault = time.time() + 0.05
     await asyncio.gather(*(probe.misbehave(address, "rejects", fault) for address in world.addresses(revision)))
     story.say("fault injected: its risk check now rejects 6 of 10 orders", style="red")
-    readable = await asyncio.wait_for(probe.first_readable(stage.cluster.prometheus_url, revision), 15)
+    readable = await asyncio.wait_for(probe.first_readable(stage.place.prometheus, revision), 15)
     await world.until("the revert is done", lambda: _is(world, "1.2.0", "Reverted"), 30)
     revert = world.status["lastRevert"]
     story.say(f"{world.status['message']}", style="yellow")
@@ -136,9 +133,9 @@ async def on_call(stage: Stage) -> None:
         tasks.create_task(world.until("1.3.0 bakes at 100 %", lambda: _is(world, "1.3.0", "Baking"), 90))
     await stage.everyone_on("1.3.0")
     item = manifests.rollback("fills diverge from the broker's since 14:02")
-    manifests.write(stage.cluster.folder / "manifests", "rollback", item)
+    manifests.write(stage.place.cluster.folder / "manifests", "rollback", item)
     asked = time.time()
-    await stage.cluster.apply(item)
+    await stage.place.cluster.apply(item)
     name = item["metadata"]["name"]
     story.say(f'on call: Rollback {name}, "{item["spec"]["reason"]}"', style="yellow")
     await world.until("the rollback succeeded", lambda: world.outcome(name) == "Succeeded", 30)
@@ -166,7 +163,7 @@ async def settle_accounts(stage: Stage) -> None:
     lost = [f"{o.account} {o.status} {o.problem}" for o in report.lost[:3]]
     story.claim(f"0 of {len(report.orders):,} orders were lost", not report.lost, "; ".join(lost))
     story.claim("no order was refused for good", not report.gave_up)
-    took = await asyncio.to_thread(evidence.taken, stage.order_log)
+    took = await asyncio.to_thread(evidence.taken, stage.place.order_log)
     broken = await asyncio.to_thread(evidence.violations, stage.world.history, took, (100, 1_000, 5_000, 10_000))
     judged = f"{len(stage.world.history)} versions of the assignment and {len(took):,} orders at the strategies"
     story.claim("no account was served by two versions at once, and no other rule was broken", not broken, judged)
@@ -177,7 +174,9 @@ async def settle_accounts(stage: Stage) -> None:
 async def _taken_by(stage: Stage, revision: str) -> list[evidence.Taken]:
     """Orders of one revision, after waiting long enough for a late one to show."""
     await asyncio.sleep(2 * _MOMENT)
-    return [order for order in await asyncio.to_thread(evidence.taken, stage.order_log) if order.revision == revision]
+    return [
+        order for order in await asyncio.to_thread(evidence.taken, stage.place.order_log) if order.revision == revision
+    ]
 
 
 def _is(world: World, version: str, state: str) -> bool:

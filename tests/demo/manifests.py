@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from strategyrollout.api.meta import API_VERSION
-from tests.strategy.image import pod_template
 
 Object = dict[str, Any]
 NAMESPACE, ROLLOUT = "desk-a", "momentum"
@@ -47,7 +46,7 @@ def platform() -> list[Object]:
     ]
 
 
-def rollout(version: str, image: str, order_log: Path, *, bake: str) -> Object:
+def rollout(version: str, template: Object, *, bake: str) -> Object:
     """The strategy at one version. Holds and bake are short, because nobody watches a demo for a day."""
     return {
         "apiVersion": API_VERSION,
@@ -57,7 +56,7 @@ def rollout(version: str, image: str, order_log: Path, *, bake: str) -> Object:
             "version": version,
             "workload": "RequestDriven",
             "replicas": 2,
-            "template": pod_template(image, order_log=order_log),
+            "template": template,
             "method": {
                 "type": "Canary",
                 "canary": {"steps": [{"weight": weight, "hold": {"duration": hold}} for weight, hold in STEPS.items()]},

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from strategyrollout.api.meta import API_VERSION, LABEL_REVISION, LABEL_ROLE, LABEL_ROLLOUT, ROLE_STRATEGY
-from tests.cluster.processes import until
+from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLE, LABEL_ROLLOUT, ROLE_STRATEGY
+from tests.cluster.processes import ClusterError, until
 from tests.demo.probe import misbehave
 from tests.e2e.logs import OrderLogs
 from tests.e2e.product import namespace
@@ -113,20 +113,20 @@ class Desk(Hands):
         answers = await self.sender.ask_everyone()
         assert set(answers.values()) == {revision}, {who: by for who, by in answers.items() if by != revision}
 
-    async def eventually(self, what: str, check: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait for something that the record does not tell of."""
-
-        async def holds() -> bool:
-            return check()
-
-        await until(what, holds, seconds)
+    async def eventually_so(self, what: str, check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+        """Wait for something that the record does not tell of. Raises ClusterError with what."""
+        await until(what, check, seconds, 0.2)
 
     async def settle(self) -> int:
         """No more orders; every rule held by the strategies' own word. Returns how many orders were judged."""
         report = await self.sender.stop()
         taken = sum(report.by_revision.values())
-        with contextlib.suppress(Exception):
-            await self.eventually("the logs have told of all orders", lambda: self.logs.count >= taken, 5)
+
+        async def told() -> bool:
+            return self.logs.count >= taken
+
+        with contextlib.suppress(ClusterError):  # a pod that was killed may have had more to say
+            await until("the logs have told of all orders", told, 5)
         if not self.record.history.versions:
             return 0
         count = self.record.take_orders(self.order_log)
@@ -156,8 +156,3 @@ async def desk_in(site: Site, name: str, folder: Path) -> AsyncIterator[Desk]:
         logs = await stack.enter_async_context(OrderLogs(name, folder / "orders.jsonl").read(cluster))
         sender = await stack.enter_async_context(OrderSender(ACCOUNTS, find=find))
         yield Desk(site, folder, record, logs, sender)
-
-
-def rollout_path(desk: Desk) -> str:
-    """URL path of its rollout."""
-    return f"/apis/{API_VERSION}/namespaces/{desk.namespace}/strategyrollouts/{NAME}"

@@ -7,10 +7,24 @@ import os
 import shlex
 import signal
 import sys
+from pathlib import Path
 
 from tests.cluster.build import binary
 from tests.cluster.enter import OUTER
 from tests.e2e import setting, site
+
+
+def how_to_join(folder: Path) -> str:
+    """What to type in another terminal, in this same folder, to have kubectl and pytest inside."""
+    join = f"{sys.executable} -m tests.cluster.enter --join {os.environ[OUTER]} --"
+    told = {name: os.environ[name] for name in setting.NAMES} | {"KUBECONFIG": f"{folder}/kubeconfig"}
+    (folder / "env").write_text("".join(f"export {k}={shlex.quote(v)}\n" for k, v in told.items()))
+    return (
+        f"  . {folder}/env\n"
+        f"  {join} {binary('kubectl')} get pods -A\n"
+        f"  {join} {sys.executable} -m pytest tests/e2e -k story\n"
+        f"  logs: {folder}/logs, {folder}/pods"
+    )
 
 
 async def _keep() -> None:
@@ -21,17 +35,7 @@ async def _keep() -> None:
     assert folder is not None
     async with site.made("node", folder) as made:
         site.keep(made)
-        join = f"{sys.executable} -m tests.cluster.enter --join {os.environ[OUTER]} --"
-        told = {name: os.environ[name] for name in setting.NAMES} | {"KUBECONFIG": str(made.cluster.kubeconfig)}
-        (folder / "env").write_text("".join(f"export {k}={shlex.quote(v)}\n" for k, v in told.items()))
-        print(
-            "the node is up until Control-C. In another terminal, in this same folder:\n"
-            f"  . {folder}/env\n"
-            f"  {join} {binary('kubectl')} get pods -A\n"
-            f"  {join} {sys.executable} -m pytest tests/e2e -k story\n"
-            f"logs: {folder}/logs, {folder}/pods",
-            flush=True,
-        )
+        print(f"the node is up until Control-C. In another terminal, here:\n{how_to_join(folder)}", flush=True)
         await stop.wait()
 
 

@@ -24,6 +24,11 @@ def told(cluster: str, images: Mapping[str, Image], folder: Path) -> dict[str, s
     return {CLUSTER: cluster, _IMAGES: json.dumps(rows), _FOLDER: str(folder)}
 
 
+def elsewhere(folder: Path) -> dict[str, str]:
+    """Variables for another cluster of the same run."""
+    return {_FOLDER: str(folder)}
+
+
 def images() -> dict[str, Image]:
     """`operator`, `router`, `example-strategy`, `pause`."""
     rows = json.loads(os.environ[_IMAGES])
