@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategyrollout.core.leadership import Move, Seen, Standing, Timing, absent, decide, observed, time_left, won
+from strategyrollout.core.leadership import (
+    Move,
+    Seen,
+    Standing,
+    Timing,
+    absent,
+    decide,
+    free_in,
+    observed,
+    time_left,
+    won,
+)
 from tests.election.model import Step, World
 
 TIMING = Timing(duration=8, renew_deadline=5, retry=1)
@@ -51,6 +62,14 @@ def test_the_time_left_counts_from_the_sending_of_the_last_renewal() -> None:
     assert time_left(LEADER, TIMING, 103.5) == 1.5
     assert time_left(LEADER, TIMING, 200.0) == 0
     assert time_left(ME, TIMING, 100.0) == 0
+
+
+def test_the_end_of_somebodys_lease_can_be_waited_for() -> None:
+    waiting = replace(ME, seen=OTHER)
+    assert free_in(waiting, TIMING, 101.0) == 7.0
+    assert free_in(waiting, TIMING, 108.0) is None
+    assert free_in(ME, TIMING, 101.0) is None
+    assert free_in(LEADER, TIMING, 101.0) is None
 
 
 TIMINGS = (TIMING, Timing(15, 10, 2), Timing(4, 2, 1), Timing(6, 5, 1))

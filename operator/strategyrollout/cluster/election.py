@@ -121,7 +121,7 @@ class Elector:
                     _log.info("leading as %s, transition %d", self._known.me, self.transitions)
                     return
                 self._known = leadership.resigned(self._known)  # the answer came too late to begin with anything
-            await asyncio.sleep(self._timing.retry / _LOOKS * random.uniform(0.75, 1.25))
+            await asyncio.sleep(self._until_next_look())
 
     async def keep(self) -> None:
         """Renews until it is lost, which `lost` is told first."""
@@ -155,6 +155,12 @@ class Elector:
 
     def _left(self) -> float:
         return leadership.time_left(self._known, self._timing, self._clock())
+
+    def _until_next_look(self) -> float:
+        """Replicas do not look at the same moment; but where a Lease is about to end, none looks late."""
+        pause = self._timing.retry / _LOOKS * random.uniform(0.75, 1.25)
+        end = leadership.free_in(self._known, self._timing, self._clock())
+        return pause if end is None else min(pause, end + 0.001)
 
     def _patience(self) -> float:
         return CALL if self._known.renewed is None else min(CALL, self._left())

@@ -79,13 +79,24 @@ def decide(known: Standing, timing: Timing, now: float) -> Move:
     if seen is None:
         return Move.WAIT
     # With our own name in it a write of ours has arrived although its answer has not.
-    free = seen.holder in ("", known.me) or now >= seen.at + (seen.duration or timing.duration)
+    free = seen.holder in ("", known.me) or now >= _ends(seen, timing)
     return Move.ACQUIRE if free else Move.WAIT
+
+
+def free_in(known: Standing, timing: Timing, now: float) -> float | None:
+    """Seconds until the Lease of somebody else ends if nothing more is heard of him; None where there is no such."""
+    if known.seen is None or known.renewed is not None or now >= _ends(known.seen, timing):
+        return None
+    return _ends(known.seen, timing) - now
 
 
 def leads(known: Standing, timing: Timing, now: float) -> bool:
     """Whether a write may be sent at `now`."""
     return decide(known, timing, now) is Move.HOLD
+
+
+def _ends(seen: Seen, timing: Timing) -> float:
+    return seen.at + (seen.duration or timing.duration)
 
 
 def time_left(known: Standing, timing: Timing, now: float) -> float:
