@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,14 @@ def helm(*arguments: str, kubeconfig: Path | None = None, values: Values | None 
     return result.stdout
 
 
-def template(values: Values | None = None, *, release: str = NAME, namespace: str = NAME, chart: Path = CHART) -> str:
+def template(values: Values | None = None, *, release: str = NAME, namespace: str = NAME) -> str:
     """The manifests of a release."""
-    return helm("template", release, str(chart), "--namespace", namespace, values=values or {})
+    return _template(json.dumps(values or {}), release, namespace)
+
+
+@cache  # many tests look at the same release
+def _template(values: str, release: str, namespace: str) -> str:
+    return helm("template", release, str(CHART), "--namespace", namespace, values=json.loads(values))
 
 
 async def release(kubeconfig: Path, *arguments: str, values: Values | None = None) -> str:
