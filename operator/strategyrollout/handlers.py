@@ -168,6 +168,7 @@ async def run(
         namespaces=namespaces,
         standalone=True,
         stop_flag=stop,
+        identity="strategyrollout",  # for peering, which is off; Kopf would ask for the user's name, and ours has none
     )
     started()
     await kopf.run_tasks(tasks, ignored=before)
