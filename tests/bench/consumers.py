@@ -191,6 +191,8 @@ class Crowd:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._session.get(self._host + path.partition("?")[0], params=query) as response:
                 buffer = b""
+                if response.status != 200:  # a server that has just started may refuse everything for a moment
+                    return
                 async for chunk in response.content.iter_any():
                     *lines, buffer = (buffer + chunk).split(b"\n")
                     for line in lines:
