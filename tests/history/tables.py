@@ -77,7 +77,7 @@ def owner_through_freeze(facts: Facts) -> Iterator[Violation]:
     for before, after in pairwise(facts.versions):
         if after.foreign or facts.flips or before.spec.drain == 0:
             continue
-        if before.foreign and after.spec.cause.kind != "Repair":
+        if before.foreign and (after.spec.cause.kind != "Repair" or _ends(before, after)):
             continue  # nothing that is known told that it was old
         if before.foreign or after.after_loss:
             thawed = [r for r in after.spec.ranges if r.next is None and r.owner != NOBODY]
@@ -94,6 +94,12 @@ def owner_through_freeze(facts: Facts) -> Iterator[Violation]:
                 told = f"bucket {bucket}: {old.owner} is replaced by {new.owner if new else NOBODY} without a Freeze"
                 yield Violation("owner-through-freeze", told, (before, after))
                 break
+
+
+def _ends(before: Version, after: Version) -> bool:
+    """Whether it is the end of that very repair, and no other one."""
+    a, b = before.spec.record.revert, after.spec.record.revert
+    return before.spec.cause.kind == "Repair" and a is not None and b is not None and a.id == b.id
 
 
 def reverted_stays(facts: Facts) -> Iterator[Violation]:

@@ -129,3 +129,16 @@ def test_a_provider_without_acknowledgements_keeps_every_rule_it_does_not_declar
 @pytest.mark.parametrize("where", PLACES)
 def test_places_are_reached_without_breaking_a_rule(where: str) -> None:
     place(where).history.assert_clean()
+
+
+def test_a_repair_that_a_backup_brings_back_and_nobody_knows_to_be_old_is_finished() -> None:
+    world = place("holding")
+    for name in ("delete", "run", "sync", "run"):
+        play(world, Step(name, 0, 1))
+    world.begin_override(REVISIONS["v2"])
+    world.go_on_with_override()  # a newer table, which no router has seen when the older one is back
+    world.restore(world.older.index(next(e for e in world.older if e[1].cause.kind == "Repair")))
+    world.override = None
+    world.quiet(1)
+    world.history.assert_clean()
+    assert world.share("v1") == 10_000
