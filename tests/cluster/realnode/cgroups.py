@@ -53,10 +53,14 @@ def make(name: str) -> None:
                 (hierarchy / name / file).write_text((hierarchy / file).read_text())
 
 
-def left_over() -> list[Path]:
-    """Groups of runs that are over."""
+def of_ended_runs() -> list[Path]:
+    """Groups of runs that are over, this process's own among them."""
     found = [path for hierarchy in _hierarchies() for path in hierarchy.glob(f"{_PREFIX}*")]
-    return [path for path in found if not alive(int(path.name.removeprefix(_PREFIX)))]
+    return [path for path in found if path.name == name_of(os.getpid()) or not alive(_owner(path))]
+
+
+def _owner(group: Path) -> int:
+    return int(group.name.removeprefix(_PREFIX))
 
 
 def remove(name: str) -> None:
@@ -74,5 +78,5 @@ def remove(name: str) -> None:
 
 def remove_left_over() -> None:
     """What runs have left that were ended so that nobody could tidy up."""
-    for name in {path.name for path in left_over()}:
+    for name in {path.name for path in of_ended_runs()}:
         remove(name)
