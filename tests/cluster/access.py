@@ -128,7 +128,10 @@ class Access:
                 return
             if time.monotonic() > deadline:
                 told = await self.kubectl("describe", "pods", "-n", namespace, check=False)
-                raise ClusterError(f"{namespace}/{name} is not ready after {seconds:g} s\n{told[-4000:]}")
+                said = await self.kubectl("logs", f"deployment/{name}", "-n", namespace, "--tail=10", check=False)
+                raise ClusterError(
+                    f"{namespace}/{name} is not ready after {seconds:g} s\n{told[-3000:]}\n{said[-4000:]}"
+                )
             await asyncio.sleep(0.1)
 
     def _write(self, path: Path, token: str, namespace: str) -> Path:
