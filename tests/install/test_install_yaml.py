@@ -45,12 +45,12 @@ def only_in(namespace: str) -> str:
 
 @pytest_asyncio.fixture
 async def installed(cluster: Cluster, namespace: str) -> AsyncIterator[None]:
-    """Applied; taken away again but for the CRDs."""
+    """Applied; taken away again but for the CRDs and the namespace, which other tests use too."""
     await cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=only_in(namespace))
+    await cluster.service_account_exists(HOME, "default")
     yield
     for kinds in _KINDS:
         await cluster.kubectl("delete", kinds, "-A", "-l", _LABEL, "--wait=false")
-    await cluster.kubectl("delete", "namespace", HOME, "--wait=false")
 
 
 async def test_the_api_server_takes_the_file_as_it_is(cluster: Cluster, installed: None) -> None:
@@ -61,7 +61,8 @@ async def test_the_api_server_takes_the_file_as_it_is(cluster: Cluster, installe
 async def test_its_pods_are_let_into_a_restricted_namespace(cluster: Cluster, installed: None) -> None:
     async def pods() -> bool:
         path = f"/api/v1/namespaces/{HOME}/pods?labelSelector={_LABEL}"
-        return len((await cluster.request("GET", path))[1]["items"]) == 2
+        _, listed = await cluster.request("GET", path)
+        return sum("deletionTimestamp" not in pod["metadata"] for pod in listed["items"]) == 2
 
     await until("both pods are created", pods, 30)
     pod = {"metadata": {"name": "wide"}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
