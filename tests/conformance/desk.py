@@ -27,6 +27,8 @@ from tests.conformance.manifests import Object, add_image, rollout, template
 from tests.conformance.orders import ACCOUNTS, order
 from tests.history.history import History
 
+_KNOCKS = 30
+
 
 def now() -> int:
     """Milliseconds since 1970."""
@@ -149,9 +151,17 @@ class Desk:
             await self._tell(pod, path)
 
     async def _tell(self, pod: Object, path: str) -> None:
-        with contextlib.suppress(aiohttp.ClientError, OSError):
-            async with aiohttp.ClientSession() as session, session.get(f"http://{_ip(pod)}:8080{path}") as answer:
-                await answer.read()
+        """Once; again only while nobody listens yet, because a pod has its address before its program listens."""
+        for _ in range(_KNOCKS):
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                async with aiohttp.ClientSession() as session:
+                    try:
+                        async with session.get(f"http://{_ip(pod)}:8080{path}") as answer:
+                            await answer.read()
+                    except aiohttp.ClientConnectorError:
+                        await asyncio.sleep(0.1)
+                        continue
+            return
 
     async def signal(self, version: str, name: str, value: str) -> None:
         """What a version's metrics say from now on."""
