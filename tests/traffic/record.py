@@ -26,7 +26,6 @@ class Watched(Protocol):
         """A session; to be closed by the caller."""
 
 
-
 class Record:
     """The latest of the rollout, every version of its assignment, and the history they make."""
 
