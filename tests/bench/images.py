@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from strategyrollout.api import meta
+from strategyrollout.api.assignment import AssignmentSpec, Cause, Range
 from strategyrollout.traffic.haproxy_config import haproxy_config
 from tests import images
 from tests.api.install import install_crds
@@ -28,7 +29,7 @@ from tests.images import Image
 from tests.images.container import Container, unpack
 from tests.orders.sender import OrderSender
 
-_STARTS, _CORES, _ACCOUNTS, _REST_SECONDS = 10, 0.5, 200, 5
+_STARTS, _ROUTERS, _CORES, _ACCOUNTS, _REST_SECONDS = 10, 5, 0.5, 200, 5
 _MEGABYTES, _READY, _ROUTER_MIB = 130.0, 4.0, 80.0
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _RUN_DIR = "/run/router"
@@ -51,6 +52,7 @@ async def run(folder: Path) -> Report:
             await bench.router(report)
     finally:
         shutil.rmtree(folder / "roots")
+    report.cost("load of the machine", f"{os.getloadavg()[0]:.1f} over the last minute, on {os.cpu_count()} cores")
     return report
 
 
@@ -109,10 +111,21 @@ class _Bench:
         report.target(f"operator ready in under {_READY:g} s: {starts.most:.2f} s at most", starts.most < _READY)
 
     async def router(self, report: Report) -> None:
-        """One router pod that serves orders of an example strategy, both from their images."""
+        """One router pod after another that serves orders of an example strategy, both from their images."""
         here = self._cluster.host_address
         await self._cluster.apply(_assignment(), _slice(here))
-        run_dir = self._folder / "run"
+        with self._running("example-strategy", "", {}, POD_IP=here, REVISION=_REVISION):
+            pods = [await self._router_pod(here, number) for number in range(_ROUTERS)]
+        report.measured(f"router pod at {_CORES:g} core each: containers made -> /readyz", [took for took, _ in pods])
+        resident = max((parts for _, parts in pods), key=lambda parts: sum(parts.values()))
+        whole = sum(resident.values())
+        parts = ", ".join(f"{name} {mib:.0f}" for name, mib in resident.items())
+        report.cost("router pod memory", f"{whole:.0f} MiB resident at most ({parts}), after {_ACCOUNTS} orders")
+        report.target(f"router pod under {_ROUTER_MIB:g} MiB resident: {whole:.0f} MiB", whole < _ROUTER_MIB)
+
+    async def _router_pod(self, here: str, number: int) -> tuple[float, dict[str, float]]:
+        """Seconds until it was ready, and what each of its processes took after serving everybody."""
+        run_dir = self._folder / f"run-{number}"
         run_dir.mkdir()
         run_dir.chmod(0o777)
         (run_dir / "haproxy.cfg").write_text(haproxy_config(header="X-Account-Id", salt="", drain=500))
@@ -120,25 +133,20 @@ class _Bench:
         own = {"RUN_DIR": _RUN_DIR, "POD_IP": here}
         proxy = {"PORT": _ROUTER_PORT, "HEALTH_PORT": _HEALTH_PORT, "HAPROXY_CONFIG": f"{_RUN_DIR}/haproxy.cfg"}
         agent = {"ROLLOUT": _NAME, "ROLLOUT_UID": _UID, "PORT_NAME": "orders", "NAMESPACE": _NAMESPACE}
-        agent |= {"POD_NAME": f"{_NAME}-router-0", "POD_UID": "uid-of-router-0"}
+        agent |= {"POD_NAME": f"{_NAME}-router-0", "POD_UID": f"uid-of-router-{number}"}
         began = time.monotonic()
         with (
-            self._running("example-strategy", "", {}, POD_IP=here, REVISION=_REVISION),
             self._running("router", "proxy", mounts, **own, **proxy) as first,
             self._running("router", "agent", mounts, **own, **agent) as second,
         ):
             await _ready(_HEALTH_PORT, "/readyz", here)
-            report.measured(f"router at {_CORES:g} core each: containers made -> /readyz", [time.monotonic() - began])
-            accounts = [f"ACC-{number}" for number in range(_ACCOUNTS)]
+            took = time.monotonic() - began
+            accounts = [f"ACC-{account}" for account in range(_ACCOUNTS)]
             async with OrderSender(accounts, routers=[(here, _ROUTER_PORT)], patience=5) as sender:
                 await sender.ask_everyone()
                 assert not sender.report().lost
             resident = {f"proxy: {name}": mib for name, mib in first.resident().items()}
-            resident |= {f"agent: {name}": mib for name, mib in second.resident().items()}
-        whole = sum(resident.values())
-        parts = ", ".join(f"{name} {mib:.0f}" for name, mib in resident.items())
-        report.cost("router pod memory", f"{whole:.0f} MiB resident ({parts}), after {_ACCOUNTS} orders")
-        report.target(f"router pod under {_ROUTER_MIB:g} MiB resident: {whole:.0f} MiB", whole < _ROUTER_MIB)
+            return took, resident | {f"agent: {name}": mib for name, mib in second.resident().items()}
 
 
 async def _ready(port: int, path: str, host: str = "127.0.0.1") -> None:
@@ -161,12 +169,20 @@ def _status(url: str) -> int:
 
 def _assignment() -> Object:
     """Everything belongs to one candidate: leased, so that the agent reads as often as it ever does."""
-    ranges = [{"from": 0, "to": 9999, "owner": _REVISION, "token": 1, "leased": True}]
+    spec = AssignmentSpec(
+        epoch=1,
+        rollout_uid=_UID,
+        salt="",
+        drain=500,
+        lease=3000,
+        ranges=[Range(start=0, end=9999, owner=_REVISION, token=1, leased=True)],
+        cause=Cause(kind="Step", at=1),
+    )
     return {
         "apiVersion": meta.API_VERSION,
         "kind": "TrafficAssignment",
         "metadata": {"name": _NAME, "namespace": _NAMESPACE},
-        "spec": {"epoch": 1, "rolloutUID": _UID, "salt": "", "drain": "500ms", "lease": "3s", "ranges": ranges},
+        "spec": spec.to_json(),
     }
 
 
