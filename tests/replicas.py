@@ -9,9 +9,10 @@ async with Replicas(cluster, folder, namespace).running() as replicas:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ class Replicas:
         for operator in self.all:
             if operator._process is None or operator._process.returncode is not None:
                 await operator.start()
+
+    def written(self) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+        """Every table in the evidence of any of them, with namespace and name of its rollout."""
+        for operator in self.all:
+            for text in operator.evidence.read_text().splitlines() if operator.evidence.exists() else ():
+                with contextlib.suppress(ValueError):  # the last line of one that was killed
+                    line = json.loads(text)
+                    namespace, _, name = line["rollout"].partition("/")
+                    yield (namespace, name), line["written"]["spec"]
 
     async def lease(self) -> dict[str, Any]:
         """Spec of the Lease."""

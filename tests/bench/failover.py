@@ -14,7 +14,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ import aiohttp
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.cluster.access import from_kubeconfig
+from strategyrollout.cluster.client import ApiError
 from strategyrollout.cluster.kinds import ASSIGNMENTS
 from strategyrollout.ports import Unavailable
 from tests.bench.crowd import Crowd
@@ -51,6 +52,9 @@ class Team(Protocol):
     async def revive(self) -> None:
         """As many as before are there again."""
 
+    def written(self) -> Iterable[tuple[Name, dict[str, Any]]]:
+        """Every table that they say they have written, with its rollout."""
+
 
 class _Watched(Crowd):
     """A crowd with two operators, and with a record of every table."""
@@ -59,42 +63,55 @@ class _Watched(Crowd):
         replicas = Replicas(self.cluster, self._folder, _NAMESPACE, **settings)
         self.team: Team = await stack.enter_async_context(replicas.running())
         self.operator = await replicas.leader()
-        self.histories: dict[Name, History] = {}
+        self.tables: dict[Name, dict[int, AssignmentSpec]] = {}
+        self.retries: dict[Name, list[int]] = {}
         self.recording = asyncio.create_task(self._record())
         stack.push_async_callback(_ended, self.recording)
 
     async def _record(self) -> None:
-        """Goes on from the very version at which the server went, so that nothing in between is missed."""
+        """A server that was started anew knows nothing of before, so then the list of the moment is all there is."""
         access = from_kubeconfig(str(self.cluster.kubeconfig))
         headers = {"Authorization": f"Bearer {access.token}"}
         connector = aiohttp.TCPConnector(ssl=access.tls())
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2)
-        version = (await self.api.list(ASSIGNMENTS.path()))["metadata"]["resourceVersion"]
         async with aiohttp.ClientSession(
             headers=headers, connector=connector, timeout=timeout, read_bufsize=1 << 22
         ) as session:
             while True:
-                query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
-                with contextlib.suppress(aiohttp.ClientError, OSError):
+                with contextlib.suppress(aiohttp.ClientError, OSError, ApiError, Unavailable):
+                    listed = await self.api.list(ASSIGNMENTS.path())
+                    for item in listed["items"]:
+                        self._took(item)
+                    query = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"]}
                     async with session.get(access.host + ASSIGNMENTS.path(), params=query) as response:
-                        while response.status == 200 and (line := await response.content.readline()):
-                            version = self._take(json.loads(line))
-                await asyncio.sleep(0.1)
+                        while response.status == 200 and (line := await response.content.readline()).endswith(b"\n"):
+                            event = json.loads(line)
+                            if event["type"] not in ("ADDED", "MODIFIED"):
+                                break
+                            self._took(event["object"])
+                await asyncio.sleep(0.02)
 
-    def _take(self, event: dict[str, Any]) -> str:
-        assert event["type"] != "ERROR", f"the record has gaps: {event}"
-        body = event["object"]
-        if event["type"] in ("ADDED", "MODIFIED"):
-            spec = AssignmentSpec.model_validate(body["spec"])
-            self._history(body["metadata"]).record_table(int(time.time() * 1000), spec)
-        return str(body["metadata"]["resourceVersion"])
+    def _took(self, body: dict[str, Any]) -> None:
+        spec = AssignmentSpec.model_validate(body["spec"])
+        tables = self.tables.setdefault((body["metadata"]["namespace"], body["metadata"]["name"]), {})
+        assert spec.epoch >= max(tables, default=0), "an epoch went back"
+        tables[spec.epoch] = spec
 
-    def _history(self, named: dict[str, Any]) -> History:
-        name = (named["namespace"], named["name"])
-        if name not in self.histories:
-            self.histories[name] = History()
-            self.histories[name].declare([1_000, 10_000])
-        return self.histories[name]
+    def histories(self) -> list[History]:
+        """What the watch has seen, and what the operators have written while there was none."""
+        for name, written in self.team.written():
+            spec = AssignmentSpec.model_validate(written)
+            self.tables[name].setdefault(spec.epoch, spec)
+        found = []
+        for name, tables in self.tables.items():
+            history = History()
+            history.declare([1_000, 10_000])
+            for at in self.retries.get(name, ()):
+                history.record_retry(at)
+            for epoch in sorted(tables):
+                history.record_table(epoch, tables[epoch])
+            found.append(history)
+        return found
 
 
 async def run(folder: Path, parts: tuple[str, ...] = FAULTS) -> Report:
@@ -113,9 +130,10 @@ async def run(folder: Path, parts: tuple[str, ...] = FAULTS) -> Report:
                     f"{fault} {number + 1}: stopped {moments['stopped'] - moments['injected']:.2f} s after the fault"
                 )
             _judge(report, fault, seen)
-        assert not crowd.recording.done(), "the record has gaps"
-        tables = sum(len(history.versions) for history in crowd.histories.values())
-        wrong = [violation for history in crowd.histories.values() for violation in history.violations()]
+        assert not crowd.recording.done(), f"the record has ended: {crowd.recording.exception()!r}"
+        histories = crowd.histories()
+        tables = sum(len(history.versions) for history in histories)
+        wrong = [violation for history in histories for violation in history.violations()]
     report.cost("tables on record", str(tables))
     for violation in wrong:
         report.cost("broken rule", str(violation))
@@ -145,7 +163,7 @@ async def _round(crowd: _Watched, name: Name, fault: str) -> dict[str, float]:
     moments["by the one that went"] = float(fault != "apiserver" and _wrote(leader, records[name]))
     await _insist(crowd.team.revive)
     await crowd.team.leader()
-    crowd.histories[name].record_retry(int(time.time() * 1000))
+    crowd.retries.setdefault(name, []).append(int(time.time() * 1000))
     await _insist(lambda: crowd.again([name], f"{fault}-{injected}"))
     return moments
 
