@@ -18,6 +18,7 @@ from tests.demo.probe import misbehave
 from tests.e2e.logs import OrderLogs
 from tests.e2e.product import namespace
 from tests.e2e.site import Site
+from tests.orders.report import Order
 from tests.orders.routers import router_pods
 from tests.orders.sender import OrderSender
 from tests.strategy.image import pod_template
@@ -27,9 +28,9 @@ from tests.traffic.record import Record, following
 __all__ = ["Desk", "Site", "desk_in"]
 
 Object = dict[str, Any]
-RATE = 100
+RATE = 60
 """Orders a second."""
-USUAL = Times(routers=2, steps=("30%", "60%"), drain="300ms", lease="4s", bake_lease="4s", ack_timeout="5s")
+USUAL = Times(routers=2, steps=("30%", "60%"), drain="1s", lease="4s", bake_lease="4s", ack_timeout="5s")
 _STRATEGY_PORT = 8080
 _CONFINED = {
     "runAsNonRoot": True,
@@ -132,8 +133,10 @@ class Desk(Hands):
         count = self.record.take_orders(self.order_log)
         broken = self.record.history.violations()
         assert not broken, "\n".join(f"{rule} {rule.evidence}" for rule in broken[:5])
-        lost = [f"{o.account} {o.status} {o.problem}" for o in report.lost]
-        assert self.may_lose_orders or not lost, f"{len(lost)} of {len(report.orders)} orders were lost: {lost[:3]}"
+        lost = [f"{o.account} {o.status} {o.problem}, {_when(o)}" for o in report.lost]
+        assert self.may_lose_orders or not lost, (
+            f"{len(lost)} of {len(report.orders)} orders were lost: {lost[:3] + lost[-3:]}"
+        )
         return count
 
     def story(self) -> str:
@@ -141,6 +144,12 @@ class Desk(Hands):
         lines = [(v.at, f"table {v.spec.cause.kind}: {v.spec.cause.message}") for v in self.record.history.versions]
         lines += [(int(at), f"{state}: {message}") for at, state, message in self.record.said]
         return "\n".join(f"{at % 1_000_000 / 1000:8.3f} {line}" for at, line in sorted(lines)[-40:])
+
+
+def _when(order: Order) -> str:
+    last = max((refusal.at for refusal in order.refusals), default=order.sent_at)
+    tries = len(order.refusals) + 1
+    return f"answered at {order.answered_at % 1_000:.3f}, {order.answered_at - last:.3f} s after its try {tries}"
 
 
 @contextlib.asynccontextmanager
