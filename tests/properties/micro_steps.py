@@ -149,7 +149,7 @@ STEPS: dict[str, tuple[int, Any]] = {
     "blind": (1, _blind),
     "ask": (4, _ask),
     "override": (2, _override),
-    "go_on_with_override": (4, lambda w, a, b: w.go_on_with_override()),
+    "go_on_with_override": (2, lambda w, a, b: w.go_on_with_override()),
     "forget_requests": (1, _forget_requests),
     "pin": (1, _pin),
     "edit": (5, _edit),

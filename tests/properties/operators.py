@@ -31,9 +31,8 @@ class Operator:
         """A consistent LIST of the Leases."""
         found = []
         for r in routers:
-            if r.lease == "Ended":
+            if r.lease != "Open":  # whoever closed it
                 self.lost.setdefault(r.name, now)
-            if r.lease != "Open":
                 continue
             seen = self.acks.get(r.name)
             if seen is None or seen[0] != r.acked:
