@@ -7,6 +7,7 @@ replicas all watch and one leads (leading.py); one that loses the lead ends, bec
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -139,6 +140,7 @@ class Process:
         try:
             ended, _ = await asyncio.wait((starting, *parts), return_when=asyncio.FIRST_COMPLETED)
             if starting in ended and starting.exception() is None:
+                _settle_memory()
                 self._filled.set()
                 parts += _tasks(checks=self._checks(), resyncs=self._resyncs())
                 self.health.watching = watching = asyncio.create_task(self._watch(shutdown), name="watching")
@@ -160,7 +162,9 @@ class Process:
             await asyncio.sleep(1)
         verbs = asyncio.create_task(self.readiness.look_for_verbs())
         while not self.resync.filled:
+            gc.disable()  # reading makes little but what stays
             await self.resync.fill()
+            gc.enable()
             if not self.resync.filled:
                 await asyncio.sleep(1)
         await verbs
@@ -200,6 +204,7 @@ class Process:
             await self.resync.compare(WATCHED)
             await self.leading.resync(self.settings.resync / 2)
             await self.readiness.look_for_verbs()
+            _settle_memory()
 
     def _changed(self, kind: Kind, old: Body | None, new: Body | None) -> None:
         if kind is LEASES and new is not None:
@@ -262,6 +267,15 @@ class Process:
         if self.health.watching is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self.health.watching, _STOP_WATCHING)
+
+
+def _settle_memory() -> None:
+    """What is there now will stay, so the collector need not look through it again: that took longer than a revert.
+
+    What is freed later is freed at once all the same, because objects of the cache hold each other in no circles.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _tasks(**work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:

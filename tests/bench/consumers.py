@@ -6,6 +6,8 @@ holds leased ranges, takes a moment to put the table into force, acknowledges it
 minute. Two things are cheaper than in reality: there is no proxy behind it, and all share one watch of the
 assignments where every real agent has a watch of its own.
 
+It also says in the status of every Deployment that all its pods are ready, as controllers and kubelets would.
+
 `GET /acks` returns what was acknowledged since the last `DELETE /acks`; `GET /` how many routers there are.
 """
 
@@ -28,7 +30,7 @@ from aiohttp import web
 from strategyrollout.api import meta
 from strategyrollout.cluster.access import from_kubeconfig
 from strategyrollout.cluster.client import Api, ApiError
-from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, PODS
+from strategyrollout.cluster.kinds import ASSIGNMENTS, DEPLOYMENTS, LEASES, PODS
 from strategyrollout.ports import Unavailable
 from strategyrollout.router.consumer import DURATION_SECONDS, RENEW_SECONDS
 
@@ -123,7 +125,7 @@ class Router:
         annotations = {**lease["metadata"]["annotations"], **words}
         body = {
             **lease,
-            "metadata": {**lease["metadata"], "annotations": annotations},
+            "metadata": {**lease["metadata"], "annotations": annotations, "managedFields": [{}]},
             "spec": {**lease["spec"], "renewTime": _now()},
         }
         self._lease = await self._api.replace(LEASES.path(self.namespace, self._uid), body)
@@ -152,6 +154,23 @@ class Crowd:
     async def follow_assignments(self) -> None:
         """Every change is a hint."""
         await self._follow(ASSIGNMENTS.path(), self._hint)
+
+    async def follow_deployments(self) -> None:
+        """Every Deployment has its pods as soon as they are asked for."""
+        await self._follow(DEPLOYMENTS.path(), self._deployment)
+
+    def _deployment(self, deployment: Object) -> None:
+        replicas, generation = deployment["spec"]["replicas"], deployment["metadata"]["generation"]
+        status = deployment.get("status") or {}
+        if (status.get("readyReplicas", 0), status.get("observedGeneration")) != (replicas, generation):
+            self._tasks.add(task := asyncio.create_task(self._are_ready(deployment["metadata"], replicas)))
+            task.add_done_callback(self._tasks.discard)
+
+    async def _are_ready(self, meta_: Object, replicas: int) -> None:
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        status = {"observedGeneration": meta_["generation"], **dict.fromkeys(counts, replicas)}
+        with contextlib.suppress(ApiError, Unavailable):  # what fails here is seen by who waits for it
+            await self._api.merge(DEPLOYMENTS.path(meta_["namespace"], meta_["name"], "status"), {"status": status})
 
     def _pod(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
@@ -241,7 +260,7 @@ async def main(kubeconfig: str, port: int) -> None:
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        await asyncio.gather(crowd.follow_pods(), crowd.follow_assignments())
+        await asyncio.gather(crowd.follow_pods(), crowd.follow_assignments(), crowd.follow_deployments())
 
 
 if __name__ == "__main__":

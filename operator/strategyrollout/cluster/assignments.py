@@ -131,6 +131,9 @@ class Assignments:
         known = self._cache.get(ASSIGNMENTS, key.namespace, key.name)
         kept = ("labels", "annotations", "ownerReferences", "finalizers")
         meta = {field: known["metadata"][field] for field in kept if field in known["metadata"]} if known else {}
+        # One empty entry: no record of who owns which field. There is one writer, and keeping the record costs the API
+        # server a fifth of the write.
+        meta["managedFields"] = [{}]
         return {**meta, "namespace": key.namespace, "name": key.name, "resourceVersion": stored.resource_version}
 
 

@@ -142,10 +142,12 @@ class Api:
         """One object, or whatever is at `path`; consistent (never from the server's cache of an older state)."""
         return await self._request("GET", path, query)
 
-    async def list(self, path: str, *, labels: str = "", metadata_only: bool = False) -> Body:
+    async def list(
+        self, path: str, *, labels: str = "", metadata_only: bool = False, timeout: float | None = None
+    ) -> Body:
         """A whole collection, consistent: no `resourceVersion`, no paging. `metadata_only` leaves out all else."""
-        query = {"labelSelector": labels} if labels else {}
-        return await self._request("GET", path, query, verb="LIST", accept=_METADATA if metadata_only else _JSON)
+        query, accept = {"labelSelector": labels} if labels else {}, _METADATA if metadata_only else _JSON
+        return await self._request("GET", path, query, verb="LIST", accept=accept, timeout=timeout)
 
     async def create(self, path: str, body: Body, *, dry_run: bool = False, strict: bool = False) -> Body:
         """POST; `path` is the collection's."""
@@ -190,11 +192,13 @@ class Api:
         content: str = _JSON,
         accept: str = _JSON,
         verb: str = "",
+        timeout: float | None = None,
     ) -> Body:
+        timeout = timeout or self._timeout
         verb, resource = verb or method, _resource_of(path)
         status = "error"
         try:
-            async with self._slots, asyncio.timeout(self._timeout):
+            async with self._slots, asyncio.timeout(timeout):
                 code, raw = await self._send(method, path, query, body, content=content, accept=accept)
             status = str(code)
         except Fenced:
@@ -202,7 +206,7 @@ class Api:
             raise
         except TimeoutError as error:
             status = "timeout"
-            raise Unavailable(f"{verb} {path}: no answer within {self._timeout:g} s") from error
+            raise Unavailable(f"{verb} {path}: no answer within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{verb} {path}: {error or type(error).__name__}") from error
         finally:

@@ -117,6 +117,7 @@ class Inputs:
         self._gates: dict[Key, tuple[Hashable, tuple[tuple[Gate, ...], tuple[Problem, ...]]]] = {}
         self._absent: dict[tuple[str, str], int] = {}
         self._tried: dict[Key, tuple[str, Problem | None]] = {}
+        self._named: dict[Key, tuple[Hashable, str]] = {}
 
     def spec(self, key: Key, rollout: Body) -> tuple[RolloutSpec | None, tuple[Problem, ...]]:
         """The spec, parsed once a generation."""
@@ -146,9 +147,10 @@ class Inputs:
             snapshot = self._cache.get(REVISIONS, key.namespace, record.attempt.templates)
             pinned = dict((snapshot or {}).get("data") or {})
         templates = {**{name: body["spec"] for name, body in live.items()}, **pinned}
+        versions = tuple((name, body["metadata"].get("resourceVersion")) for name, body in sorted(live.items()))
         mark = (
             *(uid_of(rollout), rollout["metadata"].get("generation"), record and record.attempt and record.attempt.id),
-            *((name, body["metadata"].get("resourceVersion")) for name, body in sorted(live.items())),
+            *versions,
             tuple(sorted(pinned)),
         )
         known = self._gates.get(key)
@@ -158,7 +160,8 @@ class Inputs:
         if not live or problems:
             return GatesInForce(gates, problems)
         in_use = record.attempt.templates if record is not None and record.attempt is not None else None
-        name = self._snapshot(key, rollout, {ref: body["spec"] for ref, body in live.items()}, in_use)
+        asked = (uid_of(rollout), versions)
+        name = self._snapshot(key, asked, {ref: body["spec"] for ref, body in live.items()}, in_use)
         return GatesInForce(gates, problems, name, settled=name is not None)
 
     def forget(self, key: Key) -> None:
@@ -167,6 +170,7 @@ class Inputs:
         self._contents.pop(key, None)
         self._gates.pop(key, None)
         self._tried.pop(key, None)
+        self._named.pop(key, None)
 
     def _content(self, key: Key, rollout: Body, spec: RolloutSpec) -> Asked:
         found: dict[str, Body] = {}
@@ -218,10 +222,16 @@ class Inputs:
                 found[f"{gate.template.kind}/{gate.template.name}"] = body
         return found
 
-    def _snapshot(self, key: Key, rollout: Body, templates: Mapping[str, Body], in_use: str | None) -> str | None:
-        owner = Owner(key.namespace, key.name, uid_of(rollout))
-        name = gate_snapshot_name(owner, templates)
-        if not self._snapshots.stored(key, gate_snapshot(owner, templates)):
+    def _snapshot(
+        self, key: Key, asked: tuple[str, Hashable], templates: Mapping[str, Body], in_use: str | None
+    ) -> str | None:
+        owner = Owner(key.namespace, key.name, asked[0])
+        known = self._named.get(key)
+        if known is None or known[0] != asked:
+            known = self._named[key] = (asked, gate_snapshot_name(owner, templates))
+        name = known[1]
+        if self._cache.get(REVISIONS, key.namespace, name) is None:
+            self._snapshots.stored(key, gate_snapshot(owner, templates))
             return None
         self._snapshots.remove_unused(key, owner.uid, gate_snapshot_name(owner, {})[:-_HASH], {name, in_use})
         return name

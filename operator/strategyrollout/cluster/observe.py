@@ -15,7 +15,7 @@ from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache
 from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.inputs import Inputs
-from strategyrollout.cluster.kinds import ROLLOUTS
+from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.serving import Seen, Serving
@@ -68,6 +68,7 @@ class Observer:
         )
         self._troubles: dict[Key, tuple[Problem, ...]] = {}
         self._watching: dict[Key, tuple[str, int]] = {}
+        self._named: dict[Key, tuple[RolloutSpec, tuple[str, str, str], str]] = {}
 
     async def observe(self, key: Key) -> Seen | None:
         """The world of one rollout; None when there is no such rollout."""
@@ -99,6 +100,7 @@ class Observer:
         self._parts.assignments.forget(key)
         self._troubles.pop(key, None)
         self._watching.pop(key, None)
+        self._named.pop(key, None)
 
     def _with_inputs(
         self, key: Key, rollout: Body, spec: RolloutSpec, world: Observed, contents: dict[str, Content]
@@ -134,12 +136,21 @@ class Observer:
         """Name of the routers for a new attempt, and whether everything it needs of them is stored."""
         stored = world.stored.spec if world.stored is not None else None
         image = world.router_image or (stored.record.router_image if stored is not None else None)
+        asked = (world.uid, stored.salt if stored else world.uid, image or "")
+        known = self._named.get(key)
+        if known is not None and known[0] is spec and known[1] == asked and self._is_kept(key, known[2]):
+            return known[2], True
         owner = Owner(key.namespace, key.name, world.uid)
-        bodies = self._parts.next_routers(owner, spec.traffic, stored.salt if stored else world.uid, image or "")
+        bodies = self._parts.next_routers(owner, spec.traffic, *asked[1:])
         if not image or not bodies:
             return None, True
         name = self._parts.routers.stored(key, owner, bodies)
+        if name is not None:
+            self._named[key] = (spec, asked, name)
         return name, name is not None
+
+    def _is_kept(self, key: Key, name: str) -> bool:
+        return self._parts.cache.get(REVISIONS, key.namespace, name) is not None
 
     def _since(self, key: Key, on_trial: str, now: int) -> int:
         known = self._watching.get(key)

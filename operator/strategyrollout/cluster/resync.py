@@ -5,6 +5,7 @@ it costs little, so it runs every few seconds for what traffic depends on and ev
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -16,6 +17,9 @@ from strategyrollout.ports import Unavailable
 _log = logging.getLogger(__name__)
 
 AT_ONCE = 16
+_LISTS = 2
+_WHOLE_LIST = 60.0  # seconds; of thousands of rollouts it is tens of megabytes
+_TURN = 100
 _FEW = 50
 
 
@@ -39,11 +43,16 @@ class Resync:
 
     async def fill(self) -> None:
         """Reads everything once; repeat it until `filled`."""
-        # Rollouts come first: they tell which ConfigMaps to keep.
-        for kind in WATCHED:
+        # Rollouts come first: they tell which ConfigMaps to keep. Then one list is made while another is taken in.
+        await self._fill(ROLLOUTS)
+        limit = asyncio.Semaphore(_LISTS)
+        await asyncio.gather(*(self._fill(kind, limit) for kind in WATCHED if kind is not ROLLOUTS))
+        self.filled = not self.failing
+
+    async def _fill(self, kind: Kind, limit: asyncio.Semaphore | None = None) -> None:
+        async with limit or contextlib.nullcontext():
             for namespace in self._scopes(kind):
                 await self._guarded(kind, namespace, self._compare if kind is CONFIGMAPS else self._read_all)
-        self.filled = not self.failing
 
     async def compare(self, kinds: Sequence[Kind]) -> None:
         """Finds what the cache has missed of these kinds."""
@@ -71,10 +80,12 @@ class Resync:
             self.failing.pop(kind, None)
 
     async def _read_all(self, kind: Kind, namespace: str | None) -> None:
-        found = await self._api.list(kind.path(namespace), labels=self._labels(kind))
+        found = await self._api.list(kind.path(namespace), labels=self._labels(kind), timeout=_WHOLE_LIST)
         items = found.get("items") or []
-        for item in items:
+        for number, item in enumerate(items):
             self._cache.put(kind, item)
+            if number % _TURN == 0:
+                await asyncio.sleep(0)  # for the next list, and for everybody else
         self._keep_only(kind, namespace, found, items)
 
     async def _compare(self, kind: Kind, namespace: str | None) -> None:

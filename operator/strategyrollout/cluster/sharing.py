@@ -21,15 +21,17 @@ class Sharing:
 
     def share(self, value: Any) -> Any:
         """A value equal to this one, to the type of every leaf and the order of keys, made of shared parts."""
-        kind = value.__class__
-        if kind is str:
-            return sys.intern(value) if len(value) <= _WORD else self._known(hash(value), value)
-        if kind is dict:
-            made = {sys.intern(key): self.share(item) for key, item in value.items()}
-            return self._known(hash((*made, *map(_mark, made.values()))), made)
-        if kind is list:
+        if isinstance(value, dict):
+            made, marks = {}, []
+            for key, item in value.items():
+                made[sys.intern(key)] = part = self.share(item)
+                marks.append(_mark(part))
+            return self._known(hash((*made, *marks)), made)
+        if isinstance(value, list):
             items = [self.share(item) for item in value]
             return self._known(hash((None, *map(_mark, items))), items)
+        if isinstance(value, str):
+            return sys.intern(value) if len(value) <= _WORD else self._known(hash(value), value)
         return value
 
     def _known(self, mark: int, value: Any) -> Any:

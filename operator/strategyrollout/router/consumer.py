@@ -149,7 +149,11 @@ class ConsumerLease:
         metadata = self._stored["metadata"]
         body = {
             **self._stored,
-            "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), **annotations}},
+            "metadata": {
+                **metadata,
+                "annotations": {**(metadata.get("annotations") or {}), **annotations},
+                "managedFields": [{}],  # none: keeping who owns which field doubles the cost of an ack
+            },
             "spec": {**self._stored["spec"], "renewTime": _now()},
         }
         # Whether it was stored is known only from an answer; after a failure it is read again.
