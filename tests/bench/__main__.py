@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME...] [--out FOLDER]`, inside `python -m tests.cluster.enter --`. `make bench` does both.
 
-NAME is one of: one, sequence, burst-100, burst-500 (or burst-N), hold, failover (or a part of it: failover-SIGTERM,
-failover-SIGKILL, failover-apiserver), command, images (as root). Without a name all but images are run.
+NAME is one of: one, sequence, burst-100, burst-500 (or burst-N), hold, scale (or scale-N), failover (or a part of it:
+failover-SIGKILL, failover-apiserver), command, images (as root). Without a name: all but images.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench import burst, command, failover, hold, images, one, sequence
+from tests.bench import burst, command, failover, hold, images, one, scale, sequence
 from tests.bench.figures import Report
 from tests.cluster.enter import inside
 
 Bench = Callable[[Path], Coroutine[Any, Any, Report]]
-ALL = ("one", "sequence", "burst-100", "burst-500", "hold", "failover", "command")
+ALL = ("one", "sequence", "burst-100", "burst-500", "hold", "scale", "failover", "command")
 
 
 def bench(name: str) -> Bench:
@@ -28,6 +28,8 @@ def bench(name: str) -> Bench:
     word, _, number = name.partition("-")
     if word == "burst" and number.isdigit():
         return partial(burst.run, size=int(number))
+    if word == "scale" and (number.isdigit() or not number):
+        return partial(scale.run, size=int(number or scale.DEFAULT))
     if word == "failover" and number in ("", *failover.FAULTS):
         return partial(failover.run, parts=(number,) if number else failover.FAULTS)
     plain = {"one": one.run, "sequence": sequence.run, "hold": hold.run, "command": command.run, "images": images.run}

@@ -1,8 +1,9 @@
 """A world of many rollouts on pretended nodes, all holding at 10 %, with simulated routers and the real operator.
 
-No real node is there. Pods of strategies and of routers are bound to kwok's nodes, which here carry no taint so that
-the routers' pods, whose template the operator makes, land on them too and become ready. Nothing runs in them; each
-router pod's part at the API server is played by `consumers.py`.
+No real node is there. Pods of routers are bound to kwok's nodes, which here carry no taint so that these pods, whose
+template the operator makes, land on them and become ready. Nothing runs in them; each router pod's part at the API
+server is played by `consumers.py`. Strategies have no pods at all: nobody here looks at them, so `consumers.py` also
+plays the controllers that would tell of them in their Deployments, and those controllers are not started.
 """
 
 from __future__ import annotations
@@ -37,7 +38,17 @@ _PER_NAMESPACE = 50
 _LEAST_NAMESPACES = 10
 _PODS_PER_NODE = 800
 _CONSUMERS_PORT = 9201
-_AT_ONCE = 40
+_STARTING = 16
+"""First versions at once: each makes three Services, and the API server gives out their addresses one by one."""
+_TRYING = 250
+"""Candidates at once: each waits for the next answer of the gate."""
+_CONTROLLERS = (
+    "serviceaccount-controller",
+    "root-ca-certificate-publisher-controller",
+    "namespace-controller",
+    "node-lifecycle-controller",
+    "statefulset-controller",
+)
 _NODES = Kind("", "v1", "nodes", namespaced=False)
 _NAMESPACES = Kind("", "v1", "namespaces", namespaced=False)
 
@@ -64,6 +75,7 @@ class Crowd:
             self.signals = await stack.enter_async_context(Signals(self._folder, self._scrape).running())
             await install_crds(self.cluster)
             self.api = await stack.enter_async_context(Api(from_kubeconfig(str(self.cluster.kubeconfig)), timeout=30))
+            await self._fewer_controllers()
             await self._nodes()
             self._simulation = Program(self._folder, "consumers")
             stack.push_async_callback(self._simulation.stop)
@@ -133,7 +145,7 @@ class Crowd:
             await self.api.merge(ROLLOUTS.path(*name), patch)
             await self._seen(name, _holds)
 
-        await self._few_at_once(names, work)
+        await self._few_at_once(names, work, _TRYING)
 
     async def reverted(self, names: list[tuple[str, str]], seconds: float) -> dict[tuple[str, str], Object]:
         """Waits until the targets of these serve everything; returns the assignments."""
@@ -148,9 +160,16 @@ class Crowd:
         await until(f"{len(names)} rollouts are reverted", there, seconds, every=1.0)
         return found
 
+    async def _fewer_controllers(self) -> None:
+        """The controller manager once more, with what is needed here."""
+        program = Program(self._folder / "cluster", "kube-controller-manager")
+        running = await asyncio.to_thread(Path(f"/proc/{program.pid}/cmdline").read_text)
+        await program.stop(grace=1.0)
+        program.start([*running.rstrip("\0").split("\0"), f"--controllers={','.join(_CONTROLLERS)}"])
+
     async def _nodes(self) -> None:
         await self.cluster.add_fake_nodes(0)
-        pods = len(self.names) * (2 + self._routers)
+        pods = len(self.names) * self._routers
         for number in range(1 + pods // _PODS_PER_NODE):
             body = node(f"pretended-{number}")
             await self.api.create(_NODES.path(), {**body, "spec": {}})
@@ -162,13 +181,17 @@ class Crowd:
             await self.api.create(_NAMESPACES.path(), manifests.namespace(name))
             await self.cluster.service_account_exists(name, "default")
 
-        async def work(name: tuple[str, str]) -> None:
+        async def start(name: tuple[str, str]) -> None:
             await self._version(name, "1.0.0")
             await self._seen(name, _is_stable)
+
+        async def hold(name: tuple[str, str]) -> None:
             await self._version(name, "2.0.0")
             await self._seen(name, _holds)
 
-        await self._few_at_once(self.names, work)
+        await self._few_at_once(self.names, start, _STARTING)
+        self.say(f"{len(self.names)} first versions serve after {time.monotonic() - began:.0f} s")
+        await self._few_at_once(self.names, hold, _TRYING)
         await until("all routers are there", self._all_routers, 60, every=0.5)
         self.signals.good((await self.subjects()).values())
         self.say(f"{len(self.names)} rollouts hold at 10 % after {time.monotonic() - began:.0f} s")
@@ -177,9 +200,11 @@ class Crowd:
         body = manifests.rollout(*name, version, routers=self._routers)
         await self.api.apply(ROLLOUTS.path(*name), body, manager="bench")
 
-    async def _few_at_once(self, names: Iterable[tuple[str, str]], work: Callable[..., Awaitable[None]]) -> None:
+    async def _few_at_once(
+        self, names: Iterable[tuple[str, str]], work: Callable[..., Awaitable[None]], at_once: int
+    ) -> None:
         """So that a small machine is busy and not overrun; what is measured comes afterwards."""
-        limit = asyncio.Semaphore(_AT_ONCE)
+        limit = asyncio.Semaphore(at_once)
 
         async def one(name: tuple[str, str]) -> None:
             async with limit:
@@ -196,10 +221,10 @@ class Crowd:
             self._found = await self.assignments()
             self._looked.set()
             self._looked.clear()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(max(0.5, len(self.names) / 400))
 
     async def _seen(self, name: tuple[str, str], holds: Callable[[Object], bool]) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             await self._looked.wait()
             while not holds(self._found.get(name, {}).get("record") or {}):
                 await self._looked.wait()

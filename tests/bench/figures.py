@@ -50,6 +50,8 @@ class Report:
     costs: list[tuple[str, str]] = field(default_factory=list)
     targets: list[tuple[str, bool]] = field(default_factory=list)
     samples: dict[str, list[float]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    """What a plot is made of."""
 
     def measured(self, name: str, seconds: Sequence[float]) -> Distribution:
         """Adds a distribution and keeps its samples for the JSON."""
@@ -86,6 +88,7 @@ class Report:
         """Writes `NAME.json` with every sample."""
         body: dict[str, Any] = asdict(self) | {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         body["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+        body["load"] = os.getloadavg()
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(body, indent=1))
         return path

@@ -25,5 +25,6 @@ async def run(folder: Path) -> Report:
     rate = spent.queries / spent.seconds
     report.target(f"CPU under {_CPU:g} % of a core: {spent.core:.1f} %", spent.core < _CPU)
     report.target(f"resident memory under {_MEMORY:g} MiB: {spent.resident:.0f} MiB", spent.resident < _MEMORY)
+    report.target(f"the same while {_SIZE} rollouts were made: {spent.peak:.0f} MiB", spent.peak < _MEMORY)
     report.target(f"{_QUERIES:g} Prometheus queries a second: {rate:.2f}", abs(rate - _QUERIES) < 0.02)
     return report
