@@ -29,7 +29,7 @@ test: .venv/.ready ## all tests: the core, then everything on a real local clust
 	@$(PY) -m tests.install.prepare
 	@$(PY) -m tests.images prepare
 	@$(PY) -m tests.cluster.build kwok >/dev/null
-	@$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T)
+	@$(if $(T),$(PY) -m tests.cluster.enter -- $(PY) -m pytest $(T),$(PY) -m tests.lanes)
 
 e2e: .venv/.ready ## the product installed in a real cluster (CLUSTER=node as root, kind, current; T= to narrow; KEEP=1)
 	@$(PY) -m tests.e2e --cluster $(or $(CLUSTER),node) $(if $(KEEP),--keep) -- $(T)

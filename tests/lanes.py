@@ -1,0 +1,68 @@
+"""All tests in as few minutes as two cores allow: `python -m tests.lanes`, which is what `make test` runs.
+
+Most tests wait: for leases to end, for pods, for programs to be built into images. So they run in two lanes side by
+side, each with a cluster and a network of its own. Those that send thousands of orders a second, or judge what happens
+within a fraction of one, come first and have the machine to themselves.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_TESTS = Path(__file__).parent
+_ALONE = ("traffic", "router", "conformance", "orders")
+_WAITING = ("cli", "election", "upgrade", "images")
+_NOT_HERE = ("e2e",)  # has a command of its own
+
+
+def _others() -> list[str]:
+    """Every folder with tests that is named nowhere, so that none can be forgotten."""
+    named = {*_ALONE, *_WAITING, *_NOT_HERE}
+    return sorted({path.parent.name for path in _TESTS.glob("*/test_*.py")} - named)
+
+
+def _start(folders: Sequence[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.cluster.enter", "--", sys.executable, "-m", "pytest", "--durations=15"]
+    command += [f"tests/{folder}" for folder in folders]
+    return subprocess.Popen(command, cwd=_TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _tell(name: str, lane: subprocess.Popen[str]) -> None:
+    assert lane.stdout is not None
+    for line in lane.stdout:
+        print(f"{name} | {line}", end="", flush=True)
+
+
+def side_by_side(lanes: dict[str, Sequence[str]]) -> dict[str, int]:
+    """Runs these lanes (name -> folders) at once; returns the exit status of each. Ends them when interrupted."""
+    running = {name: _start(folders) for name, folders in lanes.items()}
+    tellers = [threading.Thread(target=_tell, args=pair) for pair in running.items()]
+    for teller in tellers:
+        teller.start()
+    try:
+        return {name: lane.wait() for name, lane in running.items()}
+    finally:
+        for lane in running.values():
+            lane.terminate()
+        for teller in tellers:
+            teller.join()
+
+
+def main() -> int:
+    """Returns 0 when everything passed."""
+    began = time.monotonic()
+    results = side_by_side({"alone": _ALONE})
+    results |= side_by_side({"waiting": _WAITING, "others": _others()})
+    failed = [name for name, status in results.items() if status]
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"{'FAILED in ' + ', '.join(failed) if failed else 'all tests passed'}; {minutes} min {seconds} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
