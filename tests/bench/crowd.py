@@ -38,7 +38,7 @@ _PER_NAMESPACE = 50
 _LEAST_NAMESPACES = 10
 _PODS_PER_NODE = 800
 _CONSUMERS_PORT = 9201
-_STARTING = 16
+_STARTING = 24
 """First versions at once: each makes three Services, and the API server gives out their addresses one by one."""
 _TRYING = 250
 """Candidates at once: each waits for the next answer of the gate."""
