@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,16 @@ from tests.cluster.providers import NAMES
 from tests.e2e import interrupted, leftovers
 from tests.e2e.prepare import prepare
 
+_RUNS_KEPT = 3
+
+
+def _new_folder() -> Path:
+    """For this run; of earlier ones only the latest stay."""
+    runs = Path(".e2e")
+    for old in sorted(runs.glob("run-*"))[: -_RUNS_KEPT + 1]:
+        shutil.rmtree(old, ignore_errors=True)
+    return runs / time.strftime("run-%Y%m%d-%H%M%S")
+
 
 def main() -> int:
     """Exit code of the tests; 1 also when something was left behind."""
@@ -22,7 +33,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="node: no tests; keep it until Control-C for runs of a few")
     parser.add_argument("argument", nargs="*", help="for pytest, after --; all tests unless given")
     options = parser.parse_args()
-    folder = (options.dir or Path(".e2e") / time.strftime("run-%Y%m%d-%H%M%S")).resolve()
+    folder = (options.dir or _new_folder()).resolve()
     prepare(options.cluster, folder)
     command = [sys.executable, "-m", "pytest", *(options.argument or ["tests/e2e"])]
     if options.keep:
