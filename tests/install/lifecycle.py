@@ -154,7 +154,8 @@ class Unmoved:
     async def check(self, after: str) -> None:
         """Raises AssertionError with what has moved since."""
         assert await self._rollout.pods() == self._pods, f"pods are not the same after {after}"
-        assert await self._rollout.served() == self._served, f"accounts are served by others after {after}"
+        served = await self._rollout.served()
+        assert served == self._served, f"accounts are served by others after {after}: {served}, before: {self._served}"
         tables = self._rollout.tables()[self._tables - 1 :]
         moved = [table for table in tables if table.ranges != tables[0].ranges]
         assert not moved, f"shares have moved after {after}: {moved[0].cause.kind} {moved[0].cause.message}"

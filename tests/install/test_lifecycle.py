@@ -11,7 +11,7 @@ import pytest
 from strategyrollout.api.meta import API_VERSION, LABEL_ROLE, LABEL_ROLLOUT, ROLE_ROUTER
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
-from tests.conformance.manifests import add_image, rollout, steps, template
+from tests.conformance.manifests import CANARY, add_image, rollout, steps, template
 from tests.conformance.orders import ACCOUNTS, order
 from tests.install.helm import Values
 from tests.install.image import add_operator_image, as_values
@@ -35,7 +35,9 @@ class Strategy:
     async def apply(self, version: str) -> None:
         """Ask for a version that holds at 10 %."""
         pods = template(add_image(self.cluster.images, f"{self.record.namespace}-{version}"), version)
-        spec = {"template": pods, "gates": [], "method": steps(("10%", ""), ("50%", ""))}
+        # A busy machine keeps this drain: an order that is cut would look as if somebody else served it.
+        traffic = {**CANARY["traffic"], "drain": "2s"}
+        spec = {"template": pods, "gates": [], "method": steps(("10%", ""), ("50%", "")), "traffic": traffic}
         await self.cluster.apply(rollout(self.record.namespace, NAME, version, **spec))
 
     async def reaches(self, state: str, field: str, value: str) -> None:
