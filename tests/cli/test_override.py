@@ -12,6 +12,7 @@ from strategyrollout.api.meta import LABEL_REVISION
 from tests.cli.command import run
 from tests.cli.scene import Scene, scene
 from tests.cluster.cluster import Cluster
+from tests.cluster.processes import until
 from tests.traffic.desk import NAME, Times, desk_of
 from tests.traffic.record import Object
 
@@ -185,13 +186,21 @@ async def test_a_service_is_switched_as_well(cluster: Cluster, namespace: str, t
             await desk.apply(version, **spec)
             await desk.record.until(version, lambda v=version: desk._is("Promoted", v), 60)  # type: ignore[misc]
         revisions = {r["version"]: str(r["revision"]) for r in desk.record.status["revisions"]}
+
+        async def selected() -> str:
+            _, found = await cluster.request("GET", f"/api/v1/namespaces/{namespace}/services/entry")
+            return str(found["spec"]["selector"][LABEL_REVISION])
+
+        async def switched() -> bool:
+            return await selected() == revisions["2.0.0"]
+
+        await until("the Service follows the table", switched, 10)
         await desk.operator.kill()
         words = ("override", NAME, "-n", namespace, "--to", "1.0.0", *WHY)
         said = await run(cluster.kubeconfig, *words)
         assert said.code == 0, said
         assert "Service entry selects the new revision" in said.out
-        _, found = await cluster.request("GET", f"/api/v1/namespaces/{namespace}/services/entry")
-        assert found["spec"]["selector"][LABEL_REVISION] == revisions["1.0.0"]
+        assert await selected() == revisions["1.0.0"]
         again = await run(cluster.kubeconfig, *words)
         assert again.code == 0, again
         assert "serves everything" in again.out
