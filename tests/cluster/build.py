@@ -24,6 +24,11 @@ TOOLS = Path(__file__).parent / "tools"
 _KUBERNETES_VERSION = "v1.34.4"
 
 
+# Nobody debugs these programs, and the linker leaves the tables for debuggers out (-s -w): not making them at all saves
+# the compiler a seventh of its time.
+_COMPILER_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
+
+
 class BuildError(RuntimeError):
     """A tool could not be built; the message says which and shows the compiler's last words."""
 
@@ -170,7 +175,7 @@ def _build(tool: Tool, remaining: list[Tool]) -> None:
     target = _target(tool)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{tool.name}.{os.getpid()}")
-    command = [_go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-tags", tool.tags, "-o", str(temporary)]
+    command = [_go(), "build", *_COMPILER_FLAGS, "-ldflags", tool.ldflags, "-tags", tool.tags, "-o", str(temporary)]
     started = time.monotonic()
     finished = threading.Event()
     reporter = threading.Thread(target=_report, args=(tool, remaining, started, finished), daemon=True)
