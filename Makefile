@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check bench generate lock
+.PHONY: help demo test e2e check bench generate lock prepared
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -10,9 +10,16 @@ help: ## list these targets
 .venv/.ready: requirements.lock pyproject.toml
 	@test -x $(PY) || { echo "creating .venv"; python3 -m venv .venv; }
 	@echo "installing the locked packages"
-	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# A first time fetches packages and compiles programs side by side: the one waits for the network, the other does not.
+prepared:
+	@$(MAKE) --no-print-directory -j2 .venv/.ready .programs
+.PHONY: .programs
+.programs:
+	@python3 -m tests.cluster.build >/dev/null
 
 check: .venv/.ready ## format, lint, types, import contracts, generated files up to date
 	@.venv/bin/ruff format --check -q operator tests images
@@ -22,10 +29,10 @@ check: .venv/.ready ## format, lint, types, import contracts, generated files up
 	@$(PY) -m strategyrollout.api.generate --check
 	@$(PY) -m tests.install.manifests --check  # runs Helm, which is built from source the first time (1-2 minutes)
 
-demo: .venv/.ready ## a whole story on a real cluster, told and checked (KEEP=1 keeps it until Ctrl-C; CLUSTER=node as root)
+demo: prepared ## a whole story on a real cluster, told and checked (KEEP=1 keeps it until Ctrl-C; CLUSTER=node as root)
 	@$(PY) -m tests.demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(KEEP),--keep)
 
-test: .venv/.ready ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
+test: prepared ## all tests: the core, then everything on a real local cluster (make test T=path/or/-k to narrow)
 	@$(PY) -m tests.install.prepare
 	@$(PY) -m tests.images prepare
 	@$(PY) -m tests.cluster.build kwok >/dev/null
@@ -34,7 +41,7 @@ test: .venv/.ready ## all tests: the core, then everything on a real local clust
 e2e: .venv/.ready ## the product installed in a real cluster (CLUSTER=node as root, kind, current; T= to narrow; KEEP=1)
 	@$(PY) -m tests.e2e --cluster $(or $(CLUSTER),node) $(if $(KEEP),--keep) -- $(T)
 
-bench: .venv/.ready ## latencies and footprint, printed as distributions (make bench B=name to run one)
+bench: prepared ## latencies and footprint, printed as distributions (make bench B=name to run one)
 	@$(if $(filter images,$(B)),$(PY) -m tests.images prepare)
 	@$(PY) -m tests.cluster.build kwok >/dev/null
 	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.bench $(B)

@@ -32,7 +32,9 @@ from strategyrollout.core.build import Owner, target_port
 from strategyrollout.core.decide import decide
 from strategyrollout.core.decision import Decision
 from strategyrollout.core.observed import Observed, Problem
+from strategyrollout.core.revert import can_take
 from strategyrollout.ports import Evidence, Key, Lost, Refused, Unavailable
+from strategyrollout.reverts import UNDER_WAY, Reverts
 from strategyrollout.traffic import providers
 
 _log = logging.getLogger(__name__)
@@ -40,9 +42,6 @@ _log = logging.getLogger(__name__)
 _TROUBLE_AGAIN = 15.0
 _PODS_AGAIN = 5.0
 _WAITING_AGAIN = 2.0
-_UNDER_WAY = 5.0
-_FEW = 8
-_POSTPONED = 10.0
 
 
 @dataclass
@@ -60,46 +59,6 @@ class Hands:
     now: Callable[[], int]
 
 
-class Reverts:
-    """Which reverts are under way: while there are many, nothing is reported, because each report takes from the API
-    server what the next revert needs. `resume` is called for the postponed when only a few are left."""
-
-    def __init__(self, resume: Callable[[Key], None]) -> None:
-        self._resume = resume
-        self._since: dict[Key, float] = {}  # oldest first
-        self._postponed: dict[Key, float] = {}
-
-    def wrote(self, key: Key, *, under_way: bool) -> None:
-        """An assignment was written; with it a revert went on, or not (any more)."""
-        self._since.pop(key, None)
-        if under_way:
-            self._since[key] = monotonic()
-        elif not self._busy():
-            for waiting in self._postponed:
-                self._resume(waiting)
-
-    def postpone(self, key: Key) -> bool:
-        """Whether the report about this rollout should wait. A revert that lasts counts for five seconds only, and no
-        report waits for longer than ten."""
-        if not self._busy() or monotonic() - self._postponed.setdefault(key, monotonic()) > _POSTPONED:
-            self._postponed.pop(key, None)
-            return False
-        return True
-
-    def forget(self, key: Key) -> None:
-        """The rollout is gone."""
-        self._since.pop(key, None)
-        self._postponed.pop(key, None)
-
-    def _busy(self) -> bool:
-        while self._since:
-            key, since = next(iter(self._since.items()))
-            if monotonic() - since < _UNDER_WAY:
-                break
-            del self._since[key]
-        return len(self._since) > _FEW
-
-
 class Rollouts:
     """Reconciles rollouts taken from the queue."""
 
@@ -108,7 +67,7 @@ class Rollouts:
         self._queue = queue
         self._pass_timeout = pass_timeout
         self._uids: dict[Key, str] = {}
-        self._reverts = Reverts(queue.add)
+        self._reverts = Reverts(lambda key, urgent: queue.add(key, urgent=urgent))
 
     async def work(self, *, only_urgent: bool = False) -> None:
         """Takes rollouts from the queue until it is closed. Several may run side by side."""
@@ -129,6 +88,10 @@ class Rollouts:
 
     async def reconcile(self, key: Key) -> str:
         """One pass; returns what came of it, in a word. Raises `Unavailable` when trying again is all there is."""
+        wait = self._reverts.hold(key, lambda: self._hands.observer.confirmed(key))
+        if wait > 0:
+            self._queue.add_after(key, wait, urgent=True)
+            return "held"
         seen = await self._hands.observer.observe(key)
         if seen is None:
             return self._gone(key)
@@ -163,7 +126,9 @@ class Rollouts:
         stored = await hands.assignments.write(key, world.uid, world.stored, table)
         at = hands.now()
         self._queue.add(key, urgent=decision.urgent)
-        self._reverts.wrote(key, under_way=decision.urgent)
+        revert = table.record.revert
+        ready = revert is not None and can_take(world, revert.to)
+        self._reverts.wrote(key, under_way=decision.urgent, ready=ready)
         _log.info("%s: epoch %s, %s: %s", key, table.epoch, table.cause.kind, table.cause.message)
         if hands.evidence is not None:
             written = {"resourceVersion": stored.resource_version, "writtenAt": at, "spec": table.to_json()}
@@ -188,10 +153,11 @@ class Rollouts:
 
     async def _act_and_report(self, key: Key, seen: Seen, decision: Decision, refused: tuple[Problem, ...]) -> None:
         """Side by side, because a child that hangs must not keep people from reading what is going on."""
-        acting = () if refused else (self._act(key, seen, decision),)
         later = self._reverts.postpone(key)
         if later:
-            self._queue.add_after(key, _UNDER_WAY)
+            self._queue.add_after(key, UNDER_WAY)
+        idle = refused or (later and _nobody_waits_for_children(seen.world, decision))
+        acting = () if idle else (self._act(key, seen, decision),)
         reporting = () if later else (self._report(key, seen, decision),)
         results = await asyncio.gather(*reporting, *acting, return_exceptions=True)
         if refused and self._hands.observer.trouble(key, refused):
@@ -297,6 +263,13 @@ class Rollouts:
             return "timeout"
         _log.error("%s: again in %.2f s", key, seconds, exc_info=error)
         return "error"
+
+
+def _nobody_waits_for_children(world: Observed, decision: Decision) -> bool:
+    """Whether routers lead the traffic, and every revision has the pods it should have."""
+    routed = world.spec is not None and world.spec.traffic.haproxy is not None
+    sized = ((world.workloads.get(revision), count) for revision, count in decision.replicas.items())
+    return routed and all(there is not None and there.desired == count for there, count in sized)
 
 
 def _version(world: Observed, revision: str) -> str:

@@ -1,10 +1,10 @@
 """Simulated routers, all in one process of their own: `python -m tests.bench.consumers KUBECONFIG PORT`.
 
 Each one does at the API server what a real router's agent does, with the same requests in the same order: it opens a
-Lease named by its pod's UID, reads the assignment whenever it may have changed and every third of a lease while it
-holds leased ranges, takes a moment to put the table into force, acknowledges it in its Lease, and renews that every
-minute. Two things are cheaper than in reality: there is no proxy behind it, and all share one watch of the
-assignments where every real agent has a watch of its own.
+Lease named by its pod's UID, reads the assignment at first and every third of a lease while it serves leased ranges,
+takes in each newer table that the watch tells of, needs a moment to put it into force, acknowledges it in its Lease,
+and renews that every minute. Two things are cheaper than in reality: there is no proxy behind it, and all share one
+watch of the assignments where every real agent has a watch of its own.
 
 It also says in the status of every Deployment that all its pods are ready, as controllers and kubelets would.
 
@@ -49,36 +49,59 @@ class Router:
         self.namespace: str = meta_["namespace"]
         self.rollout: str = meta_["labels"][meta.LABEL_ROLLOUT]
         self._pod, self._uid = str(meta_["name"]), str(meta_["uid"])
-        self.changed = asyncio.Event()
+        self._changed = asyncio.Event()
         self._lease: Object = {}
         self._epoch = 0
         self._every: float | None = None
+        self._told: Object = {}
+        self._must_read = True
+        self._read_at = 0.0
 
     async def run(self) -> None:
         """Opens the Lease, then follows the assignment until cancelled."""
         renew = time.monotonic() + random.uniform(0, RENEW_SECONDS)
         while True:
-            due = [renew] + ([time.monotonic() + self._every] if self._every else [])
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0, min(due) - time.monotonic())):
-                    await self.changed.wait()
-            hinted = self.changed.is_set() or min(due) < renew
-            self.changed.clear()
+            await self._wait(renew)
             try:
-                if hinted:
+                if self._told and self._lease:
+                    told, self._told = self._told, {}
+                    await self._take(told)
+                    self._must_read = self._every is not None
+                if self._must_read or self._read_due() <= time.monotonic():
                     await self._read()
+                    self._must_read = False
                 if time.monotonic() >= renew:
                     await self._say({})
                     renew = time.monotonic() + RENEW_SECONDS
             except (ApiError, Unavailable):
                 await asyncio.sleep(0.1)
-                self.changed.set()
+                self._must_read = True
+
+    async def _wait(self, renew: float) -> None:
+        if not self._must_read:
+            seconds = min(renew, self._read_due()) - time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, seconds)):
+                    await self._changed.wait()
+        self._changed.clear()
+
+    def _read_due(self) -> float:
+        return self._read_at + self._every if self._every is not None else float("inf")
 
     async def _read(self) -> None:
+        self._read_at = time.monotonic()
         spec = (await self._api.get(ASSIGNMENTS.path(self.namespace, self.rollout)))["spec"]
         if not self._lease:
             await self._open(spec["rolloutUID"])
-        leased = any(r.get("leased") for r in spec["ranges"])
+        await self._take(spec)
+
+    def tell(self, spec: Object) -> None:
+        """What the watch says."""
+        self._told = spec
+        self._changed.set()
+
+    async def _take(self, spec: Object) -> None:
+        leased = any(r.get("leased") and not r.get("next") for r in spec["ranges"])
         self._every = _seconds(spec["lease"]) / _READS_PER_LEASE if leased else None
         if spec["epoch"] > self._epoch:
             await asyncio.sleep(random.uniform(*_IN_FORCE_AFTER))
@@ -178,7 +201,6 @@ class Crowd:
             return
         router = self._routers[uid] = Router(self._api, pod, self.acks)
         self._of.setdefault((router.namespace, router.rollout), []).append(router)
-        router.changed.set()
         task = asyncio.create_task(router.run())
         self._tasks.add(task)
         task.add_done_callback(lambda done: done.cancelled() or sys.exit(f"a router ended: {done.exception()!r}"))
@@ -186,7 +208,7 @@ class Crowd:
     def _hint(self, assignment: Object) -> None:
         name = assignment["metadata"]
         for router in self._of.get((name["namespace"], name["name"]), ()):
-            router.changed.set()
+            router.tell(assignment["spec"])
 
     async def _follow(self, path: str, take: Callable[[Object], None]) -> None:
         version = ""

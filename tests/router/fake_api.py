@@ -24,6 +24,8 @@ class FakeApi:
         self.slices: dict[str, Body] = {}
         self.leases: dict[str, Body] = {}
         self.reads: list[float] = []
+        self.opened: list[float] = []
+        """When Leases were created."""
         self.acks: list[tuple[float, int, bool]] = []
         """When, epoch and in-flight-zero of every write of a Lease."""
         self.answering = asyncio.Event()
@@ -122,6 +124,7 @@ class FakeApi:
 
     async def _create_lease(self, request: web.Request) -> web.Response:
         await self.answering.wait()
+        self.opened.append(time.monotonic())
         return self._save(await request.json(), fresh=True)
 
     async def _put_lease(self, request: web.Request) -> web.Response:

@@ -65,7 +65,21 @@ def test_a_table_is_read_with_fields_of_later_versions_in_it() -> None:
     assert table.leased
     assert table.revisions == frozenset({STABLE, CANDIDATE})
     assert [table.owner_of(bucket) for bucket in (0, 5000)] == [None, STABLE]
-    assert (read_interval(table), not_after(1000, table.lease)) == (500, 2500)
+    assert not_after(1000, table.lease) == 2500
+
+
+@pytest.mark.parametrize(
+    ("last", "interval"),
+    [
+        (span(0, 4999, CANDIDATE, leased=True), 500),
+        (span(0, 4999, CANDIDATE, to=STABLE, leased=True), None),
+        (span(0, 4999, STABLE), None),
+    ],
+    ids=["leased and served", "leased and frozen", "not leased"],
+)
+def test_only_what_is_leased_and_served_needs_reads(last: dict[str, Any], interval: int | None) -> None:
+    table = parse_table(assignment(7, span(5000, 9999, STABLE), last), UID)
+    assert read_interval(table) == interval
 
 
 @pytest.mark.parametrize(("drain", "limit"), [("250ms", 250), ("0s", 30_000)])

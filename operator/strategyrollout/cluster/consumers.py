@@ -16,10 +16,10 @@ from strategyrollout.api.meta import (
     CONSUMER_CLOSED,
     CONSUMER_OPEN,
     GROUP,
-    LABEL_ROLLOUT_UID,
 )
 from strategyrollout.cluster.client import Api, Conflict, NotFound
 from strategyrollout.cluster.kinds import LEASES, PODS
+from strategyrollout.cluster.lease_lists import LeaseLists, rollout_of
 from strategyrollout.core.observed import Consumer, Consumers
 
 Body = dict[str, Any]
@@ -37,6 +37,7 @@ class ConsumerLeases:
     def __init__(self, api: Api, now: Callable[[], int]) -> None:
         self._api = api
         self._now = now
+        self._lists = LeaseLists(api, now)
         self._acked: dict[str, tuple[int, int]] = {}
         self._open: dict[str, set[str]] = {}
         self._lost: dict[str, dict[str, int]] = {}
@@ -45,7 +46,7 @@ class ConsumerLeases:
 
     def saw(self, lease: Body) -> None:
         """Notes when an acknowledgement or an end was first seen, by whichever way it came."""
-        name, epoch, uid = lease["metadata"]["name"], acked_epoch(lease), _rollout_of(lease)
+        name, epoch, uid = lease["metadata"]["name"], acked_epoch(lease), rollout_of(lease)
         known = self._acked.get(name)
         if known is None or known[0] < epoch:
             self._acked[name] = (epoch, self._now())
@@ -57,7 +58,7 @@ class ConsumerLeases:
 
     def gone(self, lease: Body) -> None:
         """The Lease is deleted. One that was open when last seen has taken its requests in flight with it."""
-        name, uid = lease["metadata"]["name"], _rollout_of(lease)
+        name, uid = lease["metadata"]["name"], rollout_of(lease)
         self._acked.pop(name, None)
         if name in self._open.get(uid, set()):
             self._left(uid, name)
@@ -93,9 +94,7 @@ class ConsumerLeases:
 
     async def list(self, namespace: str, uid: str) -> Consumers:
         """The consumers of the rollout with this UID. Raises `Unavailable` and `ApiError`."""
-        sent = self._now()
-        found = await self._api.list(LEASES.path(namespace), labels=f"{LABEL_ROLLOUT_UID}={uid}")
-        leases = found.get("items") or []
+        sent, leases = await self._lists.of(namespace, uid)
         for lease in leases:
             self.saw(lease)
         present = {lease["metadata"]["name"] for lease in leases}
@@ -207,10 +206,6 @@ def has_ended(pod: Body) -> bool:
     restarts = {"Always": True, "OnFailure": failed, "Never": False}[spec.get("restartPolicy") or "Always"]
     for_good = bool(pod["metadata"].get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"}
     return for_good or not restarts
-
-
-def _rollout_of(lease: Body) -> str:
-    return str((lease["metadata"].get("labels") or {}).get(LABEL_ROLLOUT_UID) or "")
 
 
 def _annotations(lease: Body) -> dict[str, str]:

@@ -12,7 +12,7 @@ from strategyrollout.api.assignment import Record
 from strategyrollout.api.rollout import RolloutSpec, Traffic
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache
+from strategyrollout.cluster.cache import Body, Cache, uid_of
 from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.inputs import Inputs
 from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
@@ -85,6 +85,11 @@ class Observer:
             world = self._with_inputs(key, rollout, spec, world, contents)
         world = replace(world, problems=(*world.problems, *self._troubles.get(key, ())))
         return replace(seen, world=world, contents=contents)
+
+    def confirmed(self, key: Key) -> bool:
+        """Whether all routers seem to have confirmed the table in force: by the watch, so never to act upon."""
+        rollout = self._parts.cache.get(ROLLOUTS, key.namespace, key.name)
+        return rollout is not None and self._serving.confirmed(key, uid_of(rollout))
 
     def trouble(self, key: Key, problems: tuple[Problem, ...]) -> bool:
         """Notes what the hands could not do, for the next pass to report. Returns whether that is news."""

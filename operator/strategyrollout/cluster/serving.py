@@ -19,17 +19,19 @@ from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache, labels_of, uid_of
 from strategyrollout.cluster.client import ApiError
 from strategyrollout.cluster.consumers import ConsumerLeases, acked_epoch, is_open, pod_of
-from strategyrollout.cluster.kinds import DEPLOYMENTS, LEASES, REVISIONS, ROLLBACKS
+from strategyrollout.cluster.kinds import ASSIGNMENTS, DEPLOYMENTS, LEASES, REVISIONS, ROLLBACKS, ROUTERS
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.requests import requests_of
 from strategyrollout.core.buckets import is_frozen
-from strategyrollout.core.observed import Consumers, Observed, Problem, Revision, Stored, Workload
+from strategyrollout.core.observed import Consumer, Consumers, Observed, Problem, Revision, Stored, Workload
 from strategyrollout.core.revision import Content, content_from, identified
 from strategyrollout.ports import Key, Unavailable
 
 _ASK_FOR_THE_DEAD = 2.0
 _SOON = 1_000
 """For so long (ms) after a Freeze the watch is trusted to say that somebody has not confirmed it yet."""
+_LATE = 4_000
+"""For so long (ms) after a Freeze the watch is trusted to say that a router's pod has ended."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ class Serving:
         world = replace(world, now=self._now(), stored=stored, consumers=consumers, revisions=revisions)
         return Seen(replace(world, workloads=self._workloads(key, uid)), rollout, contents)
 
+    def confirmed(self, key: Key, uid: str) -> bool:
+        """Whether the watch says that every open Lease has confirmed the table in force. A hint, never a proof."""
+        table = self._cache.get(ASSIGNMENTS, key.namespace, key.name)
+        acked = [acked_epoch(lease) for lease in self._cache.children(LEASES, uid) if is_open(lease)]
+        return table is not None and bool(acked) and min(acked) >= int(table["spec"]["epoch"])
+
     def _wait_for_earlier_routers(self, key: Key, uid: str) -> None:
         """Routers of a deleted rollout of this name may still be serving the very accounts."""
         leases = [lease for lease in self._cache.all(LEASES, key.namespace) if is_open(lease)]
@@ -117,19 +125,24 @@ class Serving:
             if stored is None:  # whether this is the very first table is for the Leases to say
                 raise Unreadable(str(error)) from error
             return None
-        for consumer in found.open if stored is not None and not _is_young(stored, found.listed_at) else ():
+        for consumer in found.open if stored is not None else ():
             if stored is not None and consumer.acked != stored.spec.epoch and consumer.acked_at < found.listed_at:
-                name, pod = consumer.name, consumer.pod
-                self._background.run(
-                    ("ended?", name),
-                    _ASK_FOR_THE_DEAD,
-                    lambda name=name, pod=pod: self._consumers.close_ended(key.namespace, name, pod),  # type: ignore[misc]
-                )
+                self._look_for_end(key, stored, consumer, found.listed_at)
         return found
+
+    def _look_for_end(self, key: Key, stored: Stored, consumer: Consumer, now: int) -> None:
+        """Ask whether a silent router has ended; later where a watch should have told."""
+        name, pod = consumer.name, consumer.pod
+        known = self._cache.get(ROUTERS, key.namespace, pod)
+        watched = known is not None and uid_of(known) == name
+        if _is_young(stored, now, _LATE if watched else _SOON):
+            return
+        work = ("ended?", name), _ASK_FOR_THE_DEAD
+        self._background.run(*work, lambda: self._consumers.close_ended(key.namespace, name, pod))
 
     def _surely_waiting(self, uid: str, stored: Stored) -> bool:
         """Whether a list would only say what the watch says: somebody is still busy with a Freeze just written."""
-        if not _is_young(stored, self._now()):
+        if not _is_young(stored, self._now(), _SOON):
             return False
         acked = [acked_epoch(lease) for lease in self._cache.children(LEASES, uid) if is_open(lease)]
         return bool(acked) and min(acked) < stored.spec.epoch >= max(acked)
@@ -165,8 +178,8 @@ class Serving:
         return found
 
 
-def _is_young(stored: Stored, now: int) -> bool:
-    return stored.freeze_written_at is not None and now < stored.freeze_written_at + _SOON
+def _is_young(stored: Stored, now: int, age: int) -> bool:
+    return stored.freeze_written_at is not None and now < stored.freeze_written_at + age
 
 
 def _status(rollout: Body) -> RolloutStatus:

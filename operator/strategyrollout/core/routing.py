@@ -204,8 +204,9 @@ def not_after(sent_at: int, lease: int) -> int:
 
 
 def read_interval(table: Table | None) -> int | None:
-    """Milliseconds from one consistent read to the next; None while nothing is leased."""
-    return table.lease // _READS_PER_LEASE if table and table.leased else None
+    """Milliseconds from one consistent read to the next; None while nothing that is served is leased."""
+    serving = table is not None and any(span.leased and span.next is None for span in table.spans)
+    return table.lease // _READS_PER_LEASE if table and serving else None
 
 
 def left_behind(new: Table, old: Table | None) -> frozenset[str]:

@@ -31,7 +31,7 @@ class Agent:
         self._kube = Kube(settings.api_server, settings.token_file, settings.ca_file)
         self._enforcement = Enforcement(settings.run_dir)
         self._lease = ConsumerLease(self._kube, settings)
-        self._reader = AssignmentReader(self._kube, settings, self._enforcement.confirm)
+        self._reader = AssignmentReader(self._kube, settings, self._enforcement.confirm, self._enforcement.learn)
         self._endpoints = EndpointFollower(self._kube, settings, self._enforcement.endpoints)
         self._ending = asyncio.Event()
 

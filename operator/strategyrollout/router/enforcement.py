@@ -45,7 +45,7 @@ class Enforcement:
         self._refusing = False
         self._floor = routing.epoch_in(_read_disk(self._map))
         self.table: Table | None = None
-        """The table last confirmed by a consistent read; in force whenever the proxy is reachable."""
+        """The newest since the first that a consistent read confirmed; in force whenever the proxy is reachable."""
         self.met = asyncio.Event()
         """Set once the proxy was reached. Before that no table may be confirmed: which of its backends stand for which
         revision is only known from the proxy itself, if an agent before this one left it serving."""
@@ -113,6 +113,17 @@ class Enforcement:
             elif not_after != self._not_after or not self.in_force.is_set():
                 self._not_after = not_after
                 await self._prolong(table)
+        return True
+
+    async def learn(self, table: Table) -> bool:
+        """An event brought this table: in force at once when it is newer than the one that is. Whether it was.
+
+        The deadline of leased ranges stays what the last read made it. Raises OSError (disk).
+        """
+        async with self._lock:
+            if self.table is None or table.epoch <= self._floor:
+                return False
+            await self._adopt(table, self._not_after)
         return True
 
     async def _adopt(self, table: Table, not_after: int) -> None:

@@ -1,7 +1,8 @@
-"""What the agent follows at the API server: its assignment, by consistent reads, and the ready pods, by a watch.
+"""What the agent follows at the API server: its assignment, by a watch and by reads, and the ready pods, by a watch.
 
-The watch of the assignment is a hint to read, never more: events may be late, doubled or lost, and what came by an
-event says nothing about how old it is.
+A newer table is put into force whichever way it comes, a Freeze one round trip sooner by the watch. But events may be
+late, doubled or lost, and say nothing about how old they are: the right to serve what is leased comes from consistent
+reads alone, and so does everything before the first of them.
 """
 
 import asyncio
@@ -19,16 +20,20 @@ from strategyrollout.router.settings import Settings
 
 Believe = Callable[[Table, int], Awaitable[bool]]
 """Takes a table and when (ms) its read was sent; says whether it was believed."""
+Learn = Callable[[Table], Awaitable[bool]]
+"""Takes a table that came by an event; says whether it was news and is put into force."""
 
 
 class AssignmentReader:
     """Reads the assignment when something may have changed and as often as leased ranges need; one read at a time."""
 
-    def __init__(self, kube: Kube, settings: Settings, believe: Believe) -> None:
+    def __init__(self, kube: Kube, settings: Settings, believe: Believe, learn: Learn) -> None:
         collection = f"/apis/{meta.API_VERSION}/namespaces/{settings.namespace}/trafficassignments"
         self._kube = kube
         self._uid = settings.rollout_uid
         self._believe = believe
+        self._learn = learn
+        self._learned_at = 0
         self._path = f"{collection}/{settings.rollout}"
         self._collection = collection
         self._selector = {"fieldSelector": f"metadata.name={settings.rollout}"}
@@ -50,10 +55,18 @@ class AssignmentReader:
             failures = 0 if await self._once() else failures + 1
             if failures:
                 await self._hinted(backoff(failures))
-            elif self._interval is None:
-                await self._hint.wait()
             else:
-                await self._hinted(started + self._interval / 1000 - time.monotonic())
+                await self._due(started)
+
+    async def _due(self, last: float) -> None:
+        """Wait until there is a reason to read; an event may take the reason away."""
+        while not self._hint.is_set():
+            if self._interval is None:
+                await self._hint.wait()
+                return
+            await self._hinted(last + self._interval / 1000 - time.monotonic())
+            if self._interval is not None:
+                return
 
     async def _hinted(self, seconds: float) -> None:
         """Wait for a hint, so long at most."""
@@ -76,6 +89,8 @@ class AssignmentReader:
         except (UnusableTable, OSError) as error:
             self._reading.badly(f"cannot enforce the assignment ({error}); the last table stays")
             return False
+        if not believed and sent_at <= self._learned_at:  # an event overtook it
+            return False
         if not believed:
             self._reading.badly(f"epoch {table.epoch} does not follow the one in force; not believed")
             return False
@@ -84,7 +99,7 @@ class AssignmentReader:
         return True
 
     async def watch(self) -> None:
-        """Turn every change of the object into a hint, for ever."""
+        """Take every change of the object in, for ever."""
         failures = 0
         while True:
             try:
@@ -93,13 +108,29 @@ class AssignmentReader:
                 self.hint()
                 since = listed["metadata"]["resourceVersion"]
                 self._watching.well("watching the assignment")
-                async for _ in self._kube.watch(self._collection, self._selector, since, metadata_only=True):
-                    self.hint()
+                async for event in self._kube.watch(self._collection, self._selector, since):
+                    await self._take(event)
                 failures = 0
             except (ApiError, Unreachable) as error:
                 self._watching.badly(f"cannot watch the assignment ({error})")
                 await asyncio.sleep(backoff(failures))
                 failures += 1
+
+    async def _take(self, event: Body) -> None:
+        """Put a newer table into force at once; of anything else a read says what it means."""
+        try:
+            table = routing.parse_table(event["object"].get("spec") or {}, self._uid)
+            learned = event["type"] != "DELETED" and await self._learn(table)
+        except (UnusableTable, OSError):
+            learned = False
+        if not learned:
+            self.hint()
+            return
+        self._learned_at = int(time.time() * 1000)
+        self._interval = routing.read_interval(table)
+        if self._interval is not None:
+            self.hint()
+        self._reading.well(f"epoch {table.epoch} is news")
 
 
 class EndpointFollower:

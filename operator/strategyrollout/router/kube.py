@@ -19,7 +19,6 @@ Body = dict[str, Any]
 CALL_TIMEOUT = 2.0
 _WATCH_SECONDS = 300
 _WATCH_SILENCE = 90.0  # bookmarks come about every minute; longer silence is a dead connection
-_METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 class ApiError(Exception):
@@ -61,9 +60,7 @@ class Kube:
         """PUT; with the resourceVersion in `body`, a compare-and-swap."""
         return await self._call("PUT", path, body=body)
 
-    async def watch(
-        self, path: str, query: Mapping[str, str], since: str, *, metadata_only: bool = False
-    ) -> AsyncIterator[Body]:
+    async def watch(self, path: str, query: Mapping[str, str], since: str) -> AsyncIterator[Body]:
         """Events after resourceVersion `since`, bookmarks left out, until the server ends it."""
         query = {
             **query,
@@ -72,10 +69,9 @@ class Kube:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        accept = _METADATA_ONLY if metadata_only else "application/json"
         timeout = aiohttp.ClientTimeout(total=None, connect=CALL_TIMEOUT, sock_read=_WATCH_SILENCE)
         try:
-            async with self._request("GET", path, query, timeout=timeout, accept=accept) as response:
+            async with self._request("GET", path, query, timeout=timeout) as response:
                 await _raise_for(response)
                 async for event in _events(response):
                     if event["type"] == "ERROR":
@@ -111,12 +107,11 @@ class Kube:
         *,
         timeout: aiohttp.ClientTimeout,
         body: Body | None = None,
-        accept: str = "application/json",
     ) -> "aiohttp.client._RequestContextManager":
         if self._session is None:
             self._session = aiohttp.ClientSession()
         text = f"{self._server}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": accept, "Content-Type": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
         return self._session.request(
