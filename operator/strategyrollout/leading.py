@@ -99,7 +99,8 @@ class Leading:
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self.background.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.events.flush(), _LAST_WORDS)
+            async with asyncio.timeout(_LAST_WORDS):
+                await self.events.flush()
 
     def _start(self, name: str, *, only_urgent: bool) -> None:
         self._workers.append(asyncio.create_task(self.rollouts.work(only_urgent=only_urgent), name=name))

@@ -257,7 +257,8 @@ class Process:
         await self.samples.close()
         if self.evidence is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.evidence.flush(), _LAST_LINES)
+                async with asyncio.timeout(_LAST_LINES):
+                    await self.evidence.flush()
         for task in parts:
             task.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
@@ -266,7 +267,8 @@ class Process:
         self._stop_watching.set()
         if self.health.watching is not None:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self.health.watching, _STOP_WATCHING)
+                async with asyncio.timeout(_STOP_WATCHING):
+                    await self.health.watching
 
 
 def _settle_memory() -> None:

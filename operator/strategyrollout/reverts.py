@@ -3,7 +3,7 @@
 Each Freeze and its acknowledgements take from the same API server as everything else, so first things come first:
 
     Freeze, acknowledgements   never wait
-    Grants                     until everybody else is stopped, three seconds at most: units that wait are frozen, units
+    Grants                     until everybody else is stopped, five seconds at most: units that wait are frozen, units
                                of a candidate that still serves are at risk
     reports, children          until few reverts are left, ten seconds at most
 
@@ -18,7 +18,7 @@ from strategyrollout.ports import Key
 FEW = 8
 UNDER_WAY = 5.0
 LONGEST_POSTPONED = 10.0
-LONGEST_HELD = 3.0
+LONGEST_HELD = 5.0
 
 
 class Reverts:

@@ -45,7 +45,7 @@ def test_of_many_reverts_those_that_are_stopped_wait_until_few_others_are_not() 
     assert desk.wait(early[0], confirmed=True) == 0
 
 
-def test_nobody_is_held_for_longer_than_three_seconds_whatever_becomes_of_the_others() -> None:
+def test_nobody_is_held_for_longer_than_five_seconds_whatever_becomes_of_the_others() -> None:
     desk = Desk()
     desk.freeze(*MANY)
     desk.now += LONGEST_HELD - 1

@@ -5,13 +5,13 @@ Why not the official client for requests: it costs three to four times the CPU a
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from strategyrollout.cluster.access import Access
@@ -218,7 +218,7 @@ class Api:
     ) -> tuple[int, bytes]:
         """Follows the server's wish to wait (429) and a token that ran out (401), within the caller's time-out."""
         url = URL(self._access.host + path, encoded=True).with_query(query)
-        data = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        data = None if body is None else orjson.dumps(body)
         reloaded = False
         while True:
             headers = {"Accept": accept, "User-Agent": self._agent}
@@ -273,7 +273,7 @@ def _seconds(retry_after: str) -> float:
 
 def _answer(code: int, raw: bytes, what: str) -> Body:
     try:
-        body = json.loads(raw) if raw else {}
+        body = orjson.loads(raw) if raw else {}
     except ValueError:
         body = {"message": raw[:512].decode(errors="replace")}
     if not isinstance(body, dict):

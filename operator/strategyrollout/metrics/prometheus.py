@@ -5,12 +5,12 @@ each source, so that they can never use up those of the healthy ones.
 """
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Callable, Container
 from typing import Any
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from strategyrollout.core.gates import Query
@@ -125,7 +125,7 @@ async def _limited(response: aiohttp.ClientResponse) -> bytes:
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(raw)
+        body = orjson.loads(raw)
     except ValueError:
         return None
     return body if isinstance(body, dict) else None

@@ -78,7 +78,9 @@ class Admin:
         self._wire.answer = asyncio.get_running_loop().create_future()
         self._transport.write(line.encode() + b"\n")
         try:
-            answer = await asyncio.wait_for(self._wire.answer, _TIMEOUT)
+            # Not `wait_for`: until Python 3.12 it may swallow a cancellation that meets the answer.
+            async with asyncio.timeout(_TIMEOUT):
+                answer = await self._wire.answer
         except TimeoutError as error:
             self.close()
             raise ProxyGone(f"no answer to {line.split(' <<', maxsplit=1)[0]!r} within {_TIMEOUT:g} s") from error
