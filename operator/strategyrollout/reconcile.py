@@ -16,7 +16,6 @@ from typing import Any
 from strategyrollout import telemetry
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.rollout import Traffic
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
@@ -169,15 +168,15 @@ class Rollouts:
     async def _act(self, key: Key, seen: Seen, decision: Decision) -> None:
         """Children and whatever routes to them."""
         hands, world = self._hands, seen.world
-        if world.spec is None or world.stored is None:
+        if world.stored is None:
             return
         if not hands.assignments.is_newest(key, world.stored):
             self._queue.add(key)  # children are under no swap: never scale by a table that is no longer the stored one
             return
         owner = Owner(key.namespace, key.name, world.uid)
         results = await asyncio.gather(
-            self._revisions(owner, seen, decision, world.spec.traffic.port),
-            self._routes(key, owner, seen, world.spec.traffic, world.stored.spec),
+            self._revisions(owner, seen, decision),
+            self._routes(key, owner, seen, world.stored.spec),
             return_exceptions=True,
         )
         problems: list[Problem] = []
@@ -190,11 +189,12 @@ class Rollouts:
         elif problems:
             self._queue.add_after(key, _TROUBLE_AGAIN)
 
-    async def _routes(
-        self, key: Key, owner: Owner, seen: Seen, traffic: Traffic, table: AssignmentSpec
-    ) -> tuple[Problem, ...]:
+    async def _routes(self, key: Key, owner: Owner, seen: Seen, table: AssignmentSpec) -> tuple[Problem, ...]:
         """Whatever leads traffic to revisions. Routers as they were when the attempt began, not as we would make them;
         those that nothing is kept of are left as they are."""
+        traffic = seen.traffic
+        if traffic is None:
+            return ()  # routers go by the table; a problem names the field already
         routers, name = self._hands.routers, table.record.routers
         kept = routers.kept(key, owner, name)
         if traffic.haproxy is not None and kept is None and (live := routers.live(owner)) is not None:
@@ -208,8 +208,9 @@ class Rollouts:
             routers.tidy(key, owner, name, routes)
         return problems
 
-    async def _revisions(self, owner: Owner, seen: Seen, decision: Decision, port: str) -> tuple[Problem, ...]:
+    async def _revisions(self, owner: Owner, seen: Seen, decision: Decision) -> tuple[Problem, ...]:
         applier, going = self._hands.applier, decision.remove
+        port = seen.traffic.port if seen.traffic is not None else ""  # of a new revision, and none is
         replicas = {name: count for name, count in decision.replicas.items() if name not in going}
         contents = {name: content for name, content in seen.contents.items() if name not in going}
         problems = await applier.revisions(owner, replicas, contents, port=port)

@@ -14,7 +14,7 @@ from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache, uid_of
 from strategyrollout.cluster.consumers import ConsumerLeases
-from strategyrollout.cluster.inputs import Inputs
+from strategyrollout.cluster.inputs import GatesInForce, Inputs
 from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
 from strategyrollout.cluster.pods import PodTroubles
 from strategyrollout.cluster.routers import KeptRouters
@@ -81,10 +81,15 @@ class Observer:
         if seen.unknown:
             return seen
         world, contents = replace(seen.world, router_image=parts.router_image), dict(seen.contents)
+        traffic = parts.inputs.traffic(rollout, spec)
+        force = parts.inputs.gates(key, rollout, spec, world.stored.spec.record if world.stored is not None else None)
         if spec is not None:
-            world = self._with_inputs(key, rollout, spec, world, contents)
+            world = self._with_target(key, rollout, spec, world, contents, force=force)
+        world = self._with_gates(key, world, force)
+        if traffic is not None and traffic.haproxy is not None:
+            world = replace(world, routers_ready=parts.routers.ready(world.uid))
         world = replace(world, problems=(*world.problems, *self._troubles.get(key, ())))
-        return replace(seen, world=world, contents=contents)
+        return replace(seen, world=world, contents=contents, traffic=traffic)
 
     def confirmed(self, key: Key) -> bool:
         """Whether all routers seem to have confirmed the table in force: by the watch, so never to act upon."""
@@ -107,13 +112,18 @@ class Observer:
         self._watching.pop(key, None)
         self._named.pop(key, None)
 
-    def _with_inputs(
-        self, key: Key, rollout: Body, spec: RolloutSpec, world: Observed, contents: dict[str, Content]
+    def _with_target(
+        self,
+        key: Key,
+        rollout: Body,
+        spec: RolloutSpec,
+        world: Observed,
+        contents: dict[str, Content],
+        *,
+        force: GatesInForce,
     ) -> Observed:
-        inputs, samples = self._parts.inputs, self._parts.samples
         record = world.stored.spec.record if world.stored is not None else None
-        asked = inputs.asked(key, rollout, spec, world.revisions)
-        force = inputs.gates(key, rollout, spec, record)
+        asked = self._parts.inputs.asked(key, rollout, spec, world.revisions)
         target = asked.target
         if target is not None and asked.content is not None:
             contents.setdefault(target.hash, asked.content)
@@ -122,19 +132,23 @@ class Observer:
             routers, settled = self._next_routers(key, spec, world)
             if not (force.settled and settled):
                 target = None  # an attempt must not start before the templates and routers it will use are stored
+        problems = (*world.problems, *asked.problems)
+        return replace(world, target=target, problems=problems, templates=force.snapshot, routers=routers)
+
+    def _with_gates(self, key: Key, world: Observed, force: GatesInForce) -> Observed:
+        """Apart from the target, because what serves is judged also while nobody can read what is asked for."""
+        samples = self._parts.samples
+        record = world.stored.spec.record if world.stored is not None else None
         on_trial, gates = _judged(record, force.gates)
         samples.watch(key, (on_trial,) if on_trial else (), gates)
         readings = tuple(GateReading(g, on_trial, samples.recent(key, on_trial, g)) for g in gates) if on_trial else ()
         return replace(
             world,
-            target=target,
-            problems=(*world.problems, *asked.problems, *force.problems, *samples.problems(gates)),
+            problems=(*world.problems, *force.problems, *samples.problems(gates)),
             gates=readings,
             watching_since=self._since(key, on_trial, world.now),
             blind_since=samples.blind_since(gates) if gates else None,
-            templates=force.snapshot,
-            routers=routers,
-            routers_ready=self._parts.routers.ready(world.uid) if spec.traffic.haproxy is not None else None,
+            on_blind=force.on_blind if world.spec is None else None,
         )
 
     def _next_routers(self, key: Key, spec: RolloutSpec, world: Observed) -> tuple[str | None, bool]:

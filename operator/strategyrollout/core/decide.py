@@ -93,7 +93,8 @@ def _absent(world: Observed) -> AssignmentSpec | None:
 
 
 def _flips(world: Observed, stored: Stored) -> bool:
-    service = world.spec is not None and world.spec.traffic.service is not None
+    # Without a spec the table tells: only routers know units, so one without a header is a Service's.
+    service = stored.spec.header is None if world.spec is None else world.spec.traffic.service is not None
     return service or stored.spec.drain == 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from strategyrollout.api.assignment import AssignmentSpec
-from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.rollout import OnBlind, RolloutSpec
 from strategyrollout.api.status import RolloutStatus
 from strategyrollout.core.gates import Gate, Sample
 
@@ -136,6 +136,8 @@ class Observed:
     """Since when this process keeps samples for this rollout; before, silence may have been its own absence."""
     blind_since: int | None = None
     """Since when no query that the rollout's gates need has been answered."""
+    on_blind: OnBlind | None = None
+    """What to do about that while there is no spec to say so."""
     requests: tuple[Request, ...] = ()
     status: RolloutStatus = field(default_factory=RolloutStatus)
     attempt_id: str = ""

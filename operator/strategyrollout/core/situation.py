@@ -143,7 +143,17 @@ def _problem(view: View) -> Situation | None:
     first = world.problems[0]
     more = f" (and {len(world.problems) - 1} more)" if len(world.problems) > 1 else ""
     where = f"{first.path}: " if first.path and not first.message.startswith(first.path) else ""
-    return Situation(Reason(first.reason), "Stopped", f"{where}{first.message}{more}")
+    return Situation(Reason(first.reason), "Stopped", f"{where}{first.message}{more}{_still_judged(view)}")
+
+
+def _still_judged(view: View) -> str:
+    """What goes on although the spec cannot be read: the candidate keeps its share, and whoever judges it."""
+    record = view.world.stored.spec.record if view.world.stored else None
+    if view.world.spec is not None or record is None or record.attempt is None:
+        return ""
+    gates = ", ".join(judged.gate.name for judged in view.health.gates)
+    stays = f"; {view.version(record.attempt.revision)} stays at {format_percent(record.attempt.weight)}"
+    return f"{stays}, judged by {gates}" if gates else f"{stays}, and no gate can be read to judge it"
 
 
 def _blind(view: View) -> Situation | None:
