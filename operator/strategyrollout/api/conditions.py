@@ -86,7 +86,7 @@ REASONS: dict[Reason, str] = {
     Reason.REVERTING: "Traffic is on its way back.",
     Reason.REVERTED: "A gate or a deadline took traffic back; the spec is not what is served.",
     Reason.ROLLED_BACK: "Somebody asked for a rollback and it is done; the spec is not what is served.",
-    Reason.PINNED: "`spec.rollback` is set: nothing starts while it is there.",
+    Reason.PINNED: "`spec.rollback` is set: nothing starts while it is there. One that leads nowhere says why.",
     Reason.QUARANTINED: "The revision asked for was taken back before; `retry` lets it try again.",
     Reason.NO_LAST_GOOD: "The revision was stopped and there is none to go back to; its units are refused.",
     Reason.DEADLINE_EXCEEDED: "No progress for `progressDeadline`; clears by itself once there is.",

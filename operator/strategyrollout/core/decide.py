@@ -21,7 +21,7 @@ from strategyrollout.core.health import Health, Judged, for_life, look_again, tr
 from strategyrollout.core.moves import Barrier, written
 from strategyrollout.core.observed import Observed, Stored
 from strategyrollout.core.quarantine import barred, pruned
-from strategyrollout.core.requests import forgotten, fresh, latched, rollback_outcomes, rollback_target
+from strategyrollout.core.requests import forgotten, fresh, latched, pin_problem, rollback_outcomes, rollback_target
 
 POLL_WHILE_FROZEN_MS = 1_000
 ANSWER_MARGIN_MS = 50
@@ -32,6 +32,8 @@ def decide(world: Observed) -> Decision:
     """One pass. Total: any world that can be read has a decision."""
     if world.deleting or not world.assignment_known:
         return Decision()
+    if (problem := pin_problem(world, world.stored.spec.record if world.stored else Record())) is not None:
+        world = replace(world, problems=(*world.problems, problem))
     under_way = advance.trial_of(world, world.stored)
     health = _health(world, under_way)
     view = report.View(world, under_way, health)
