@@ -115,7 +115,7 @@ class Rollouts:
         if seen.world.deleting:
             return "deleting"
         self._show(key, seen.world, decision)
-        self._again(key, seen.world, decision)
+        self._again(key, seen, decision)
         return await self._unless_pressed(key, self._act_and_report(key, seen, decision, refused))
 
     async def _write(self, key: Key, world: Observed, decision: Decision, table: AssignmentSpec) -> str:
@@ -228,12 +228,14 @@ class Rollouts:
             hands.events.say(owner, notice)
         await hands.reporter.rollbacks(key, decision.rollbacks)
 
-    def _again(self, key: Key, world: Observed, decision: Decision) -> None:
+    def _again(self, key: Key, seen: Seen, decision: Decision) -> None:
         if decision.look_again_at is not None:
             wait = (decision.look_again_at - self._hands.now()) / 1000
             _log.debug("%s: looked at again in %.3f s", key, wait)
             self._queue.add_after(key, wait, urgent=decision.urgent)
-        if any(w.ready < w.desired for w in world.workloads.values()):
+        world, haproxy = seen.world, seen.traffic.haproxy if seen.traffic is not None else None
+        too_few = haproxy is not None and (world.routers_ready or 0) < haproxy.replicas
+        if too_few or any(w.ready < w.desired for w in world.workloads.values()):
             self._queue.add_after(key, _PODS_AGAIN)  # why they are not ready may change without an event
 
     def _show(self, key: Key, world: Observed, decision: Decision) -> None:

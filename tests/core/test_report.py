@@ -149,6 +149,44 @@ def test_nothing_is_called_served_before_a_router_is_ready() -> None:
     assert conditions(sim)["Available"] == "True"
 
 
+BROKEN = "pod momentum-router-1: ImagePullBackOff (no such image)"
+
+
+@pytest.mark.parametrize(
+    ("world", "ready", "words"),
+    [
+        (promoted, 0, "the version asked for has 100%, but no router is ready to serve it: " + BROKEN),
+        (promoted, 1, "1.0.0 serves everything; a router is not ready: " + BROKEN),
+        (holding, 0, "; no router is ready, so nothing is served: " + BROKEN),
+        (holding, 1, "; a router is not ready: " + BROKEN),
+        (starting, 1, "0/2 pods ready; a router is not ready: " + BROKEN),
+        (reverted, 1, "serving 1.0.0"),
+    ],
+)
+def test_a_router_that_cannot_start_is_named_with_the_reason(
+    world: Callable[[], Simulation], ready: int, words: str
+) -> None:
+    sim = world()
+    state = sim.status.state
+    sim.routers_ready, sim.routers_problem = ready, BROKEN
+    sim.run(SECOND)
+    assert sim.status.message.endswith(words)
+    assert sim.status.state == (state if ready or state != "Promoted" else "Starting")
+
+
+def test_a_move_that_waits_for_a_router_that_cannot_start_names_it() -> None:
+    sim = promoted_(spec=canary("10%"), gates=(gate(),))
+    sim.apply("v2")
+    sim.run(6 * SECOND)
+    sim.until("Promoted")
+    sim.routers[1].reachable = False
+    sim.requests = [annotation("Rollback", "now")]
+    sim.routers_ready, sim.routers_problem = 1, BROKEN
+    sim.run(5 * SECOND)
+    assert sim.status.state == "WaitingForConsumer"
+    assert sim.status.message.endswith(f"waiting for router-1; a router is not ready: {BROKEN}")
+
+
 def test_a_hold_whose_routers_are_all_gone_is_not_ready() -> None:
     sim = holding()
     sim.routers_ready = 0

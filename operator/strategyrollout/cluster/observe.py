@@ -16,7 +16,7 @@ from strategyrollout.cluster.cache import Body, Cache, uid_of
 from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.inputs import GatesInForce, Inputs
 from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
-from strategyrollout.cluster.pods import PodTroubles
+from strategyrollout.cluster.pods import ROUTERS, PodTroubles
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.serving import Seen, Serving
 from strategyrollout.core.build import Owner
@@ -87,7 +87,7 @@ class Observer:
             world = self._with_target(key, rollout, spec, world, contents, force=force)
         world = self._with_gates(key, world, force)
         if traffic is not None and traffic.haproxy is not None:
-            world = replace(world, routers_ready=parts.routers.ready(world.uid))
+            world = self._with_routers(key, world, traffic.haproxy.replicas)
         world = replace(world, problems=(*world.problems, *self._troubles.get(key, ())))
         return replace(seen, world=world, contents=contents, traffic=traffic)
 
@@ -150,6 +150,14 @@ class Observer:
             blind_since=samples.blind_since(gates) if gates else None,
             on_blind=force.on_blind if world.spec is None else None,
         )
+
+    def _with_routers(self, key: Key, world: Observed, wanted: int) -> Observed:
+        parts, ready, problem = self._parts, self._parts.routers.ready(world.uid), ""
+        if ready >= wanted:
+            parts.pods.ready(key, ROUTERS)
+        elif parts.routers.live(Owner(key.namespace, key.name, world.uid)) is not None:
+            problem = parts.pods.sentence(key, world.uid, ROUTERS)
+        return replace(world, routers_ready=ready, routers_problem=problem)
 
     def _next_routers(self, key: Key, spec: RolloutSpec, world: Observed) -> tuple[str | None, bool]:
         """Name of the routers for a new attempt, and whether everything it needs of them is stored."""

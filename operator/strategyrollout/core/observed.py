@@ -150,3 +150,5 @@ class Observed:
     """Name of the stored routers, as the operator would make them for a new attempt."""
     routers_ready: int | None = None
     """Router pods that are ready to serve; None where the provider has no routers."""
+    routers_problem: str = ""
+    """Why one is not, for people, with the name of its pod."""

@@ -4,7 +4,7 @@ A chain from most to least important; each rule looks at the view and either tel
 three kstatus conditions follow from `kind`, by the table of DESIGN 3.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from strategyrollout.api.conditions import Reason
@@ -71,18 +71,21 @@ def situation(view: View) -> Situation:
     for rule in (_going_back, _taken_back, _problem, _blind, _on_trial, _idle):
         told = rule(view)
         if told is not None:
-            unserved = told.kind == "Steady" and view.world.routers_ready == 0
-            return _without_routers(told) if unserved else told
+            return _with_routers(view.world, told)
     return Situation(Reason.STARTING, "Moving", "waiting for the first pass")
 
 
-def _without_routers(told: Situation) -> Situation:
-    """Whatever the table says is served, nobody can be reached."""
-    if told.reason is Reason.PROMOTED:
-        return Situation(
-            Reason.STARTING, "Moving", "the version asked for has 100%, but no router is ready to serve it"
-        )
-    return Situation(told.reason, "Moving", f"{told.message}; no router is ready, so nothing is served")
+def _with_routers(world: Observed, told: Situation) -> Situation:
+    """Whatever the table says is served: without a ready router nobody can be reached, and a broken one is named."""
+    if told.kind == "Stopped":
+        return told  # waits for a person, not for routers
+    why = f": {world.routers_problem}" if world.routers_problem else ""
+    if told.kind == "Steady" and world.routers_ready == 0:
+        if told.reason is Reason.PROMOTED:
+            words = "the version asked for has 100%, but no router is ready to serve it"
+            return Situation(Reason.STARTING, "Moving", words + why)
+        return Situation(told.reason, "Moving", f"{told.message}; no router is ready, so nothing is served{why}")
+    return replace(told, message=f"{told.message}; a router is not ready{why}") if why else told
 
 
 def _going_back(view: View) -> Situation | None:
