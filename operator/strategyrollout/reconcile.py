@@ -249,7 +249,7 @@ class Rollouts:
         hands.observer.forget(key)
         hands.reporter.forget(key)
         hands.applier.forget(uid)
-        hands.routers.forget(uid)
+        hands.routers.forget(key, uid)
         self._reverts.forget(key)
         telemetry.forget(key)
         self._queue.drop(key)

@@ -92,7 +92,7 @@ REASONS: dict[Reason, str] = {
     Reason.DEADLINE_EXCEEDED: "No progress for `progressDeadline`; clears by itself once there is.",
     Reason.INVALID_SPEC: "The object cannot be read; the message names the field.",
     Reason.MISSING_INPUT: "Something the template references is missing or not yet the content asked for.",
-    Reason.INVALID_TEMPLATE: "The API server refuses the Deployment made from `spec.template`.",
+    Reason.INVALID_TEMPLATE: "The API server refuses an object made from the spec; the message names it.",
     Reason.INVALID_GATE: "A gate cannot be used: template, parameter, query or labels.",
     Reason.NOT_OWNED: "An object of a name the operator needs belongs to somebody else.",
     Reason.WAITING_FOR_CONSUMER: "A router that must confirm does not answer; the message names it.",

@@ -102,6 +102,8 @@ class GatesInForce:
     """What a new attempt would be judged by, stored under this name; None while it is not, or nothing judges it."""
     settled: bool = True
     """Whether everything a new attempt is judged by is stored."""
+    refused: Problem | None = None
+    """Why it is not."""
 
 
 class Inputs:
@@ -178,7 +180,8 @@ class Inputs:
             return GatesInForce(gates, problems, spec.on_blind)
         to_keep = partial(kept_with_attempt, written, spec.on_blind, templates)
         name = self._snapshot(key, (*generation, versions), to_keep, in_use)
-        return GatesInForce(gates, problems, spec.on_blind, name, settled=name is not None)
+        refused = self._snapshots.refused(key) if name is None else None
+        return GatesInForce(gates, problems, spec.on_blind, name, settled=name is not None, refused=refused)
 
     def forget(self, key: Key) -> None:
         """The rollout is gone."""
@@ -187,6 +190,7 @@ class Inputs:
         self._gates.pop(key, None)
         self._tried.pop(key, None)
         self._named.pop(key, None)
+        self._snapshots.forget(key)
 
     def _content(self, key: Key, rollout: Body, spec: RolloutSpec) -> Asked:
         found: dict[str, Body] = {}

@@ -124,15 +124,16 @@ class Observer:
     ) -> Observed:
         record = world.stored.spec.record if world.stored is not None else None
         asked = self._parts.inputs.asked(key, rollout, spec, world.revisions)
-        target = asked.target
+        target, problems = asked.target, (*world.problems, *asked.problems)
         if target is not None and asked.content is not None:
             contents.setdefault(target.hash, asked.content)
         routers: str | None = None
         if target is not None and not _serves(record, target.hash):
             routers, settled = self._next_routers(key, spec, world)
             if not (force.settled and settled):
-                target = None  # an attempt must not start before the templates and routers it will use are stored
-        problems = (*world.problems, *asked.problems)
+                target = None  # an attempt must not start before the gates and routers it will use are stored
+                said_no = (force.refused, None if settled else self._parts.routers.refused(key))
+                problems += tuple(problem for problem in said_no if problem is not None)
         return replace(world, target=target, problems=problems, templates=force.snapshot, routers=routers)
 
     def _with_gates(self, key: Key, world: Observed, force: GatesInForce) -> Observed:
