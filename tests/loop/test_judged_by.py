@@ -14,7 +14,7 @@ from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Cache
 from strategyrollout.cluster.client import Api
-from strategyrollout.cluster.inputs import Inputs, parse_spec, references
+from strategyrollout.cluster.inputs import Inputs, parse_spec, references, traffic_of
 from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
 from strategyrollout.core.build import Owner, gate_snapshot
 from strategyrollout.core.resolve import kept_with_attempt
@@ -99,7 +99,7 @@ def test_an_attempt_of_an_older_operator_keeps_those_gates_that_can_be_read_by_t
 @pytest.mark.parametrize("change", [{"replicas": "many"}, {"gates": 7}, {"method": {"type": "Later"}}])
 def test_who_leads_requests_where_is_known_of_a_spec_that_cannot_be_read(change: Body) -> None:
     spec = canary("10%") | change
-    traffic = Seen().inputs.traffic({"spec": spec}, None)
+    traffic = traffic_of({"spec": spec}, None)
     assert traffic is not None
     assert traffic.haproxy is not None
-    assert Seen().inputs.traffic({"spec": spec | {"traffic": {"port": 7}}}, None) is None
+    assert traffic_of({"spec": spec | {"traffic": {"port": 7}}}, None) is None

@@ -82,6 +82,11 @@ def read_alone(kind: type[M], written: Any) -> M | None:
         return None
 
 
+def traffic_of(rollout: Body, spec: RolloutSpec | None) -> Traffic | None:
+    """Who leads requests where. Also of a spec that cannot be read, because a revert must reach them."""
+    return spec.traffic if spec is not None else read_alone(Traffic, (rollout.get("spec") or {}).get("traffic"))
+
+
 @dataclass(frozen=True)
 class Asked:
     """What the spec asks for, as far as it can be known at once."""
@@ -152,10 +157,6 @@ class Inputs:
             self._background.run(("dry run", key, found.target.hash), _AGAIN, work, partial(self._wake, key))
             return Asked()
         return Asked(found.target, found.content, (tried[1],) if tried[1] else ())
-
-    def traffic(self, rollout: Body, spec: RolloutSpec | None) -> Traffic | None:
-        """Who leads requests where. Also of a spec that cannot be read, because a revert must reach them."""
-        return spec.traffic if spec is not None else read_alone(Traffic, (rollout.get("spec") or {}).get("traffic"))
 
     def gates(self, key: Key, rollout: Body, spec: RolloutSpec | None, record: Record | None) -> GatesInForce:
         """The gates in force. In mid-attempt the attempt's own snapshot counts: of templates always, of gates where

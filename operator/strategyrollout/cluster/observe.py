@@ -14,7 +14,7 @@ from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache, uid_of
 from strategyrollout.cluster.consumers import ConsumerLeases
-from strategyrollout.cluster.inputs import GatesInForce, Inputs
+from strategyrollout.cluster.inputs import GatesInForce, Inputs, traffic_of
 from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
 from strategyrollout.cluster.pods import ROUTERS, PodTroubles
 from strategyrollout.cluster.routers import KeptRouters
@@ -81,7 +81,7 @@ class Observer:
         if seen.unknown:
             return seen
         world, contents = replace(seen.world, router_image=parts.router_image), dict(seen.contents)
-        traffic = parts.inputs.traffic(rollout, spec)
+        traffic = traffic_of(rollout, spec)
         force = parts.inputs.gates(key, rollout, spec, world.stored.spec.record if world.stored is not None else None)
         if spec is not None:
             world = self._with_target(key, rollout, spec, world, contents, force=force)
