@@ -204,6 +204,8 @@ class Rollouts:
         if isinstance(routes, Problem):
             return (routes,)
         problems = await self._hands.applier.objects(owner, routes)
+        if self._hands.observer.selects(key, owner.uid, traffic) != seen.world.service_selects:
+            self._queue.add(key)  # to be reported: the watch tells nothing of our own write
         if traffic.haproxy is not None:
             routers.tidy(key, owner, name, routes)
         return problems

@@ -147,6 +147,7 @@ class Simulation:
         self.service_at = START
         self.routers_ready: int | None = None
         self.routers_problem = ""
+        self.service_selects: str | None = None
         self.shared_digests: dict[str, str] = {}
 
     @property
@@ -202,6 +203,7 @@ class Simulation:
             attempt_id=f"attempt-{self.ids}",
             routers_ready=self.routers_ready,
             routers_problem=self.routers_problem,
+            service_selects=self.service_selects,
         )
 
     def _samples(self, gate: Gate, about: str | None) -> tuple[Sample, ...]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from strategyrollout.api.assignment import Record
+from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLLOUT_UID
 from strategyrollout.api.rollout import RolloutSpec, Traffic
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, uid_of
+from strategyrollout.cluster.cache import Body, Cache, labels_of, uid_of
 from strategyrollout.cluster.consumers import ConsumerLeases
 from strategyrollout.cluster.inputs import GatesInForce, Inputs, traffic_of
-from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
+from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS, SERVICES
 from strategyrollout.cluster.pods import ROUTERS, PodTroubles
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.serving import Seen, Serving
@@ -88,13 +89,23 @@ class Observer:
         world = self._with_gates(key, world, force)
         if traffic is not None and traffic.haproxy is not None:
             world = self._with_routers(key, world, traffic.haproxy.replicas)
-        world = replace(world, problems=(*world.problems, *self._troubles.get(key, ())))
+        selects = self.selects(key, world.uid, traffic)
+        world = replace(world, service_selects=selects, problems=(*world.problems, *self._troubles.get(key, ())))
         return replace(seen, world=world, contents=contents, traffic=traffic)
 
     def confirmed(self, key: Key) -> bool:
         """Whether all routers seem to have confirmed the table in force: by the watch, so never to act upon."""
         rollout = self._parts.cache.get(ROLLOUTS, key.namespace, key.name)
         return rollout is not None and self._serving.confirmed(key, uid_of(rollout))
+
+    def selects(self, key: Key, uid: str, traffic: Traffic | None) -> str | None:
+        """See `Observed.service_selects`. A Service of somebody else leads nowhere."""
+        if traffic is None or traffic.service is None:
+            return None
+        service = self._parts.cache.get(SERVICES, key.namespace, traffic.service.name)
+        if service is None or labels_of(service).get(LABEL_ROLLOUT_UID) != uid:
+            return ""
+        return str(((service.get("spec") or {}).get("selector") or {}).get(LABEL_REVISION) or "")
 
     def trouble(self, key: Key, problems: tuple[Problem, ...]) -> bool:
         """Notes what the hands could not do, for the next pass to report. Returns whether that is news."""

@@ -152,3 +152,5 @@ class Observed:
     """Router pods that are ready to serve; None where the provider has no routers."""
     routers_problem: str = ""
     """Why one is not, for people, with the name of its pod."""
+    service_selects: str | None = None
+    """Revision that the provider's Service selects, empty for none; None where no Service leads to revisions."""

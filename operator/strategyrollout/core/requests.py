@@ -16,6 +16,7 @@ from strategyrollout.api.rollback import RollbackStatus
 from strategyrollout.api.scalars import format_time
 from strategyrollout.core.buckets import is_frozen, weight
 from strategyrollout.core.observed import Observed, Problem, Request
+from strategyrollout.core.selection import unselected
 
 _ASKED: dict[str, CauseKind] = {"Pin": "RollbackPinned", "Override": "Override"}
 MOST_OBJECTS = 50  # that the record remembers
@@ -247,7 +248,7 @@ def rollback_outcomes(world: Observed, record: Record) -> dict[str, RollbackStat
             continue
         revert = record.revert
         if revert is not None and revert.cause.key == request.key:
-            done = revert.served_at is not None
+            done = revert.served_at is not None and unselected(world) is None
             out[request.value] = RollbackStatus(
                 outcome="Succeeded" if done else "Running",
                 message=revert.cause.message,

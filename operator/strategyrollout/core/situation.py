@@ -4,66 +4,18 @@ A chain from most to least important; each rule looks at the view and either tel
 three kstatus conditions follow from `kind`, by the table of DESIGN 3.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
-
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.meta import NOBODY
 from strategyrollout.api.scalars import format_duration, format_percent
 from strategyrollout.core.advance import Trial, has_capacity, hold_ends, wanted_replicas
 from strategyrollout.core.buckets import is_frozen
-from strategyrollout.core.health import Health, Judged, advance_blockers
 from strategyrollout.core.moves import Barrier
-from strategyrollout.core.observed import Consumer, Observed
+from strategyrollout.core.observed import Consumer
 from strategyrollout.core.quarantine import is_blocked
-from strategyrollout.core.revert import is_late, is_settled, running
-
-Kind = Literal["Moving", "Steady", "Stopped"]
-"""Moving: Reconciling. Steady: Ready. Stopped: Stalled."""
+from strategyrollout.core.reached import as_reached
+from strategyrollout.core.revert import is_late, running
+from strategyrollout.core.view import Situation, View
 
 _SILENT_MS = 180_000  # a router renews its Lease every minute
-
-
-@dataclass
-class View:
-    """What a pass knows beyond the world: filled once, read by everything that reports."""
-
-    world: Observed
-    trial: Trial | None
-    health: Health
-    barrier: Barrier | None = None
-    awaiting: tuple[Judged, ...] = field(init=False, default=())
-    settles_at: int | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        world, trial = self.world, self.trial
-        if trial is not None and (not trial.holding or (ends := hold_ends(trial, world)) is None or world.now >= ends):
-            self.awaiting = advance_blockers(self.health, world)
-        if world.spec is not None and world.target is not None and not self._is_tried(world.target.hash):
-            first = world.stored is None or world.stored.spec.record.stable is None
-            pending = world.status.pending
-            if not is_settled(world, first=first):
-                since = pending.since if pending and pending.revision == world.target.hash else world.now
-                self.settles_at = since + world.spec.settle
-
-    def _is_tried(self, revision: str) -> bool:
-        stored = self.world.stored
-        trusted = stored is not None and stored.spec.record.stable == revision
-        return trusted or (self.trial is not None and self.trial.attempt.revision == revision)
-
-    def version(self, revision: str | None) -> str:
-        """A revision's version for people; its hash where the version is not known."""
-        known = self.world.revisions.get(revision or "")
-        return known.version if known else (revision or NOBODY)
-
-
-@dataclass(frozen=True)
-class Situation:
-    """Where a rollout is."""
-
-    reason: Reason
-    kind: Kind
-    message: str
 
 
 def situation(view: View) -> Situation:
@@ -71,21 +23,8 @@ def situation(view: View) -> Situation:
     for rule in (_going_back, _taken_back, _problem, _blind, _on_trial, _idle):
         told = rule(view)
         if told is not None:
-            return _with_routers(view.world, told)
+            return as_reached(view, told)
     return Situation(Reason.STARTING, "Moving", "waiting for the first pass")
-
-
-def _with_routers(world: Observed, told: Situation) -> Situation:
-    """Whatever the table says is served: without a ready router nobody can be reached, and a broken one is named."""
-    if told.kind == "Stopped":
-        return told  # waits for a person, not for routers
-    why = f": {world.routers_problem}" if world.routers_problem else ""
-    if told.kind == "Steady" and world.routers_ready == 0:
-        if told.reason is Reason.PROMOTED:
-            words = "the version asked for has 100%, but no router is ready to serve it"
-            return Situation(Reason.STARTING, "Moving", words + why)
-        return Situation(told.reason, "Moving", f"{told.message}; no router is ready, so nothing is served{why}")
-    return replace(told, message=f"{told.message}; a router is not ready{why}") if why else told
 
 
 def _going_back(view: View) -> Situation | None:
