@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from strategyrollout import telemetry
+from strategyrollout.adopting import Adoptions
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.conditions import Reason
 from strategyrollout.cluster.apply import Applier
@@ -67,6 +68,7 @@ class Rollouts:
         self._pass_timeout = pass_timeout
         self._uids: dict[Key, str] = {}
         self._reverts = Reverts(lambda key, urgent: queue.add(key, urgent=urgent))
+        self._adoptions = Adoptions(hands.evidence)
 
     async def work(self, *, only_urgent: bool = False) -> None:
         """Takes rollouts from the queue until it is closed. Several may run side by side."""
@@ -102,6 +104,7 @@ class Rollouts:
             raise Unavailable(seen.unknown)
         self._uids[key] = seen.world.uid
         decision = decide(seen.world)
+        self._adoptions.saw(key, seen.world, decision)
         refused: tuple[Problem, ...] = ()
         if decision.assignment is not None:
             try:
@@ -128,6 +131,7 @@ class Rollouts:
         revert = table.record.revert
         ready = revert is not None and can_take(world, revert.to)
         self._reverts.wrote(key, under_way=decision.urgent, ready=ready)
+        self._adoptions.wrote(key, table.epoch)
         _log.info("%s: epoch %s, %s: %s", key, table.epoch, table.cause.kind, table.cause.message)
         if hands.evidence is not None:
             written = {"resourceVersion": stored.resource_version, "writtenAt": at, "spec": table.to_json()}
@@ -253,6 +257,7 @@ class Rollouts:
         hands.applier.forget(uid)
         hands.routers.forget(key, uid)
         self._reverts.forget(key)
+        self._adoptions.forget(key)
         telemetry.forget(key)
         self._queue.drop(key)
         hands.background.run(("orphans", key), 1.0, lambda: hands.reporter.refuse_orphans(key))
