@@ -175,6 +175,13 @@ def test_a_gate_that_cannot_be_used_stays_as_the_attempt_began_with_it(
     assert len(problems) == sum("gone" in str(g) or "limmit" in str(g) for g in now)
 
 
+def test_what_a_newer_operator_kept_is_read_as_far_as_it_can_be() -> None:
+    kept = {**KEPT, "gates": [{**OWN, "severity": "Page"}, {**BY_TEMPLATE, "onWeekend": "Hold"}], "onBlind": {"x": 1}}
+    gates, _ = in_force((), {}, kept, whole=False)
+    assert [g.name for g in gates] == ["shared"]
+    assert kept_on_blind({**kept, "onBlind": {"action": "Shrug"}}) == OnBlind()
+
+
 def test_the_policy_for_being_blind_is_kept_with_the_attempt_and_an_older_one_kept_none() -> None:
     assert kept_on_blind(KEPT) == OnBlind(action="Revert", after=7 * SECOND)
     assert kept_on_blind(TEMPLATES) == OnBlind()

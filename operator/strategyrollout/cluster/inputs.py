@@ -8,14 +8,13 @@ of it.
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from strategyrollout.api.assignment import Record
 from strategyrollout.api.conditions import Reason
 from strategyrollout.api.gates import Gate as WrittenGate
-from strategyrollout.api.model import Model, without
+from strategyrollout.api.model import read_alone
 from strategyrollout.api.rollout import OnBlind, RolloutSpec, Traffic
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
@@ -34,7 +33,6 @@ _ABSENT_FOR_MS = 60_000
 _AGAIN = 1.0
 _HASH = 10
 Wake = Callable[[Key], None]
-M = TypeVar("M", bound=Model)
 
 
 def references(rollout: Body) -> list[Reference]:
@@ -68,18 +66,6 @@ def parse_spec(rollout: Body) -> tuple[RolloutSpec | None, tuple[Problem, ...]]:
     path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found[0]["loc"])
     problems = (Problem(Reason.INVALID_SPEC, found[0]["msg"].removeprefix("Value error, "), path),)
     return read_alone(RolloutSpec, spec), problems
-
-
-def read_alone(kind: type[M], written: Any) -> M | None:
-    """A part of a spec, without fields that only a newer operator knows; None when it cannot be read by itself."""
-    try:
-        return kind.model_validate(written)
-    except ValidationError as error:
-        unknown = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
-    try:
-        return kind.model_validate(without(written, unknown))
-    except ValidationError:
-        return None
 
 
 def traffic_of(rollout: Body, spec: RolloutSpec | None) -> Traffic | None:

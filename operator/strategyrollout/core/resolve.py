@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from strategyrollout.api import gates as written
 from strategyrollout.api.conditions import Reason
 from strategyrollout.api.gates import GateTemplateSpec, Limit
+from strategyrollout.api.model import read_alone
 from strategyrollout.api.rollout import OnBlind
 from strategyrollout.core.gates import Gate, Query
 from strategyrollout.core.observed import Problem
@@ -43,7 +44,7 @@ def kept_with_attempt(
 
 def kept_on_blind(kept: Mapping[str, Any]) -> OnBlind:
     """`onBlind` as the attempt began with it; the default where an older operator kept none."""
-    return OnBlind.model_validate(kept.get(_ON_BLIND) or {})
+    return read_alone(OnBlind, kept.get(_ON_BLIND)) or OnBlind()
 
 
 def in_force(
@@ -56,8 +57,8 @@ def in_force(
     """
     gates, problems = resolve(now, templates)
     usable, named = {gate.name for gate in gates}, {gate.name for gate in now}
-    began = [written.Gate.model_validate(gate) for gate in kept.get(_GATES) or []]
-    lost = [gate for gate in began if gate.name not in usable and (gate.name in named or not whole)]
+    began = [read_alone(written.Gate, gate) for gate in kept.get(_GATES) or []]  # by a newer operator, perhaps
+    lost = [g for g in began if g is not None and g.name not in usable and (g.name in named or not whole)]
     return (*gates, *resolve(lost, kept)[0]), problems
 
 
