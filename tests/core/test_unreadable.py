@@ -96,6 +96,10 @@ def test_nothing_advances_and_the_object_says_what_stays_and_who_judges_it() -> 
     assert decision.status.state == "InvalidSpec"
     assert decision.status.message == "spec.replicas: must be an integer; 2.0.0 stays at 10%, judged by reject-rate"
     assert decision.status.gates_passing == "1/1"
+    partly = unreadable(sim, (gate(), Sample(sim.now, (Decimal("0.01"),))), unjudged=("latency",))
+    told = decide(partly).status
+    assert told is not None
+    assert told.message.endswith("judged by reject-rate, but not by latency, which cannot be read")
     alone = decide(unreadable(sim)).status
     assert alone is not None
     assert alone.message.endswith("2.0.0 stays at 10%, and no gate can be read to judge it")

@@ -85,7 +85,7 @@ def test_a_spec_that_is_gone_altogether_takes_no_gate_away() -> None:
 )
 def test_the_policy_for_being_blind_is_read_by_itself_or_kept(written: Body | None, action: str) -> None:
     seen = Seen(GATE, on_blind=REVERT)
-    seen.limits(canary("10%", replicas="many", **({"onBlind": written} if written else {})))
+    seen.limits(canary("10%", replicas="many") | ({"onBlind": written} if written else {}))
     assert seen.force.on_blind is not None
     assert seen.force.on_blind.action == action
 
@@ -94,6 +94,7 @@ def test_an_attempt_of_an_older_operator_keeps_those_gates_that_can_be_read_by_t
     seen = Seen()
     seen.record = Record(attempt=seen.record.attempt.model_copy(update={"templates": None}))  # type: ignore[union-attr]
     assert seen.limits(canary("10%", replicas="many", gates=[LATER, OTHER])) == {"latency": "0.5"}
+    assert seen.force.unjudged == ("rejects",)
 
 
 @pytest.mark.parametrize("change", [{"replicas": "many"}, {"gates": 7}, {"method": {"type": "Later"}}])

@@ -88,7 +88,10 @@ class GatesInForce:
 
     gates: tuple[Gate, ...] = ()
     problems: tuple[Problem, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    """Gates of a spec that cannot be read, of which nothing is known."""
     on_blind: OnBlind | None = None
+    """Of such a spec."""
     snapshot: str | None = None
     """What a new attempt would be judged by, stored under this name; None while it is not, or nothing judges it."""
     settled: bool = True
@@ -162,13 +165,14 @@ class Inputs:
             known = self._gates[key] = (mark, found)
         gates, problems = known[1]
         if spec is None:
-            return GatesInForce(gates, problems, _on_blind(rollout, kept))
+            unjudged = tuple(sorted(_gate_names(rollout) - {gate.name for gate in gates}))
+            return GatesInForce(gates, problems, unjudged, on_blind=_on_blind(rollout, kept))
         if not written or problems:
-            return GatesInForce(gates, problems, spec.on_blind)
+            return GatesInForce(gates, problems)
         to_keep = partial(kept_with_attempt, written, spec.on_blind, templates)
         name = self._snapshot(key, (*generation, versions), to_keep, in_use)
         refused = self._snapshots.refused(key) if name is None else None
-        return GatesInForce(gates, problems, spec.on_blind, name, settled=name is not None, refused=refused)
+        return GatesInForce(gates, problems, snapshot=name, settled=name is not None, refused=refused)
 
     def forget(self, key: Key) -> None:
         """The rollout is gone."""
@@ -249,6 +253,11 @@ def _readable_gates(rollout: Body) -> tuple[WrittenGate, ...]:
     gates = (rollout.get("spec") or {}).get("gates")
     found = [read_alone(WrittenGate, gate) for gate in gates] if isinstance(gates, list) else []
     return tuple(gate for gate in found if gate is not None)
+
+
+def _gate_names(rollout: Body) -> set[str]:
+    gates = (rollout.get("spec") or {}).get("gates")
+    return {str(gate.get("name")) for gate in gates if isinstance(gate, dict)} if isinstance(gates, list) else set()
 
 
 def _on_blind(rollout: Body, kept: Body) -> OnBlind:

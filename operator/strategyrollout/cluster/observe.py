@@ -160,7 +160,8 @@ class Observer:
             gates=readings,
             watching_since=self._since(key, on_trial, world.now),
             blind_since=samples.blind_since(gates) if gates else None,
-            on_blind=force.on_blind if world.spec is None else None,
+            on_blind=force.on_blind,
+            unjudged=force.unjudged,
         )
 
     def _with_routers(self, key: Key, world: Observed, wanted: int) -> Observed:

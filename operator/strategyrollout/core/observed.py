@@ -138,6 +138,8 @@ class Observed:
     """Since when no query that the rollout's gates need has been answered."""
     on_blind: OnBlind | None = None
     """What to do about that while there is no spec to say so."""
+    unjudged: tuple[str, ...] = ()
+    """Gates that are written there, of which nothing can be read and nothing is kept."""
     requests: tuple[Request, ...] = ()
     status: RolloutStatus = field(default_factory=RolloutStatus)
     attempt_id: str = ""

@@ -95,7 +95,10 @@ def _still_judged(view: View) -> str:
         return ""
     gates = ", ".join(judged.gate.name for judged in view.health.gates)
     stays = f"; {view.version(record.attempt.revision)} stays at {format_percent(record.attempt.weight)}"
-    return f"{stays}, judged by {gates}" if gates else f"{stays}, and no gate can be read to judge it"
+    if not gates:
+        return f"{stays}, and no gate can be read to judge it"
+    unjudged = ", ".join(view.world.unjudged)
+    return f"{stays}, judged by {gates}" + (f", but not by {unjudged}, which cannot be read" if unjudged else "")
 
 
 def _blind(view: View) -> Situation | None:
