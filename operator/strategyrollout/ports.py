@@ -61,3 +61,7 @@ class Evidence(Protocol):
 
     def decided(self, observed: Observed, decision: Decision, written: Mapping[str, Any]) -> None:
         """Called after each write of an assignment. Must return at once and never raise."""
+
+    def adopted(self, observed: Observed, decision: Decision, found: Mapping[str, Any]) -> None:
+        """Called for an assignment that a person wrote and no operator had seen: `decision` is what follows. The same
+        holds."""

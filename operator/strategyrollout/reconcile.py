@@ -14,9 +14,9 @@ from time import monotonic
 from typing import Any
 
 from strategyrollout import telemetry
+from strategyrollout.adopting import Adoptions
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.rollout import Traffic
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
@@ -68,6 +68,7 @@ class Rollouts:
         self._pass_timeout = pass_timeout
         self._uids: dict[Key, str] = {}
         self._reverts = Reverts(lambda key, urgent: queue.add(key, urgent=urgent))
+        self._adoptions = Adoptions(hands.evidence)
 
     async def work(self, *, only_urgent: bool = False) -> None:
         """Takes rollouts from the queue until it is closed. Several may run side by side."""
@@ -103,6 +104,7 @@ class Rollouts:
             raise Unavailable(seen.unknown)
         self._uids[key] = seen.world.uid
         decision = decide(seen.world)
+        self._adoptions.saw(key, seen.world, decision)
         refused: tuple[Problem, ...] = ()
         if decision.assignment is not None:
             try:
@@ -116,7 +118,7 @@ class Rollouts:
         if seen.world.deleting:
             return "deleting"
         self._show(key, seen.world, decision)
-        self._again(key, seen.world, decision)
+        self._again(key, seen, decision)
         return await self._unless_pressed(key, self._act_and_report(key, seen, decision, refused))
 
     async def _write(self, key: Key, world: Observed, decision: Decision, table: AssignmentSpec) -> str:
@@ -129,6 +131,7 @@ class Rollouts:
         revert = table.record.revert
         ready = revert is not None and can_take(world, revert.to)
         self._reverts.wrote(key, under_way=decision.urgent, ready=ready)
+        self._adoptions.wrote(key, table.epoch)
         _log.info("%s: epoch %s, %s: %s", key, table.epoch, table.cause.kind, table.cause.message)
         if hands.evidence is not None:
             written = {"resourceVersion": stored.resource_version, "writtenAt": at, "spec": table.to_json()}
@@ -169,15 +172,15 @@ class Rollouts:
     async def _act(self, key: Key, seen: Seen, decision: Decision) -> None:
         """Children and whatever routes to them."""
         hands, world = self._hands, seen.world
-        if world.spec is None or world.stored is None:
+        if world.stored is None:
             return
         if not hands.assignments.is_newest(key, world.stored):
             self._queue.add(key)  # children are under no swap: never scale by a table that is no longer the stored one
             return
         owner = Owner(key.namespace, key.name, world.uid)
         results = await asyncio.gather(
-            self._revisions(owner, seen, decision, world.spec.traffic.port),
-            self._routes(key, owner, seen, world.spec.traffic, world.stored.spec),
+            self._revisions(owner, seen, decision),
+            self._routes(key, owner, seen, world.stored.spec),
             return_exceptions=True,
         )
         problems: list[Problem] = []
@@ -190,11 +193,12 @@ class Rollouts:
         elif problems:
             self._queue.add_after(key, _TROUBLE_AGAIN)
 
-    async def _routes(
-        self, key: Key, owner: Owner, seen: Seen, traffic: Traffic, table: AssignmentSpec
-    ) -> tuple[Problem, ...]:
+    async def _routes(self, key: Key, owner: Owner, seen: Seen, table: AssignmentSpec) -> tuple[Problem, ...]:
         """Whatever leads traffic to revisions. Routers as they were when the attempt began, not as we would make them;
         those that nothing is kept of are left as they are."""
+        traffic = seen.traffic
+        if traffic is None:
+            return ()  # routers go by the table; a problem names the field already
         routers, name = self._hands.routers, table.record.routers
         kept = routers.kept(key, owner, name)
         if traffic.haproxy is not None and kept is None and (live := routers.live(owner)) is not None:
@@ -204,12 +208,15 @@ class Rollouts:
         if isinstance(routes, Problem):
             return (routes,)
         problems = await self._hands.applier.objects(owner, routes)
+        if self._hands.observer.selects(key, owner.uid, traffic) != seen.world.service_selects:
+            self._queue.add(key)  # to be reported: the watch tells nothing of our own write
         if traffic.haproxy is not None:
             routers.tidy(key, owner, name, routes)
         return problems
 
-    async def _revisions(self, owner: Owner, seen: Seen, decision: Decision, port: str) -> tuple[Problem, ...]:
+    async def _revisions(self, owner: Owner, seen: Seen, decision: Decision) -> tuple[Problem, ...]:
         applier, going = self._hands.applier, decision.remove
+        port = seen.traffic.port if seen.traffic is not None else ""  # of a new revision, and none is
         replicas = {name: count for name, count in decision.replicas.items() if name not in going}
         contents = {name: content for name, content in seen.contents.items() if name not in going}
         problems = await applier.revisions(owner, replicas, contents, port=port)
@@ -227,12 +234,14 @@ class Rollouts:
             hands.events.say(owner, notice)
         await hands.reporter.rollbacks(key, decision.rollbacks)
 
-    def _again(self, key: Key, world: Observed, decision: Decision) -> None:
+    def _again(self, key: Key, seen: Seen, decision: Decision) -> None:
         if decision.look_again_at is not None:
             wait = (decision.look_again_at - self._hands.now()) / 1000
             _log.debug("%s: looked at again in %.3f s", key, wait)
             self._queue.add_after(key, wait, urgent=decision.urgent)
-        if any(w.ready < w.desired for w in world.workloads.values()):
+        world, haproxy = seen.world, seen.traffic.haproxy if seen.traffic is not None else None
+        too_few = haproxy is not None and (world.routers_ready or 0) < haproxy.replicas
+        if too_few or any(w.ready < w.desired for w in world.workloads.values()):
             self._queue.add_after(key, _PODS_AGAIN)  # why they are not ready may change without an event
 
     def _show(self, key: Key, world: Observed, decision: Decision) -> None:
@@ -246,8 +255,9 @@ class Rollouts:
         hands.observer.forget(key)
         hands.reporter.forget(key)
         hands.applier.forget(uid)
-        hands.routers.forget(uid)
+        hands.routers.forget(key, uid)
         self._reverts.forget(key)
+        self._adoptions.forget(key)
         telemetry.forget(key)
         self._queue.drop(key)
         hands.background.run(("orphans", key), 1.0, lambda: hands.reporter.refuse_orphans(key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -35,7 +36,18 @@ async def adopted(s: Scene, words: str = "fills diverge") -> None:
     assert words in record.status["message"]
     await asyncio.sleep(3)
     assert len(record.tables) == tables, "a returning operator changes nothing"
+    on_record(s, record.table.epoch, words)
     assert record.status["state"] == "RolledBack"
+
+
+def on_record(s: Scene, epoch: int, words: str) -> None:
+    """The evidence has a line of what a person wrote: who and why, after which epoch, and the shares."""
+    lines = [json.loads(text) for text in s.desk.operator.evidence.read_text().splitlines()]
+    (found,) = [line["adopted"] for line in lines if "adopted" in line and line["adopted"]["spec"]["epoch"] == epoch]
+    cause = found["spec"]["cause"]
+    assert (cause["kind"], words in cause["message"], bool(cause["by"])) == ("Override", True, True)
+    assert 0 < found["after"] < epoch
+    assert found["spec"]["ranges"]
 
 
 @pytest.mark.parametrize("place", ["at 10 %", "in the bake"])
@@ -101,6 +113,8 @@ async def test_killed_between_its_writes_it_is_finished_by_the_next(
             assert said.json["outcome"] == "Succeeded"
             assert said.json["stoppedAt"] is not None
         await s.everything_at(s.stable)
+        if who == "operator":
+            on_record(s, frozen, "fills diverge")
         at = now()
         assert next(t.epoch for t in record.tables if t.cause.kind == "Override") == frozen
         assert sum(t.cause.kind == "Override" for t in record.tables) == 2, "one Freeze and one Grant"

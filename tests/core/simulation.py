@@ -146,6 +146,8 @@ class Simulation:
         self.ids = 0
         self.service_at = START
         self.routers_ready: int | None = None
+        self.routers_problem = ""
+        self.service_selects: str | None = None
         self.shared_digests: dict[str, str] = {}
 
     @property
@@ -200,6 +202,8 @@ class Simulation:
             status=self.status,
             attempt_id=f"attempt-{self.ids}",
             routers_ready=self.routers_ready,
+            routers_problem=self.routers_problem,
+            service_selects=self.service_selects,
         )
 
     def _samples(self, gate: Gate, about: str | None) -> tuple[Sample, ...]:

@@ -358,6 +358,20 @@ def test_a_pin_keeps_everything_from_starting() -> None:
     assert sim.status.state == "Pinned"
 
 
+def test_a_pin_that_names_the_revision_on_trial_says_so_and_keeps_it_where_it_is() -> None:
+    sim = on_canary()
+    sim.requests = [Request("Pin", "Rollback", "spec.rollback", "2.0.0|fills", to="2.0.0", reason="fills")]
+    sim.apply("v2", rollback={"to": "2.0.0", "reason": "fills"})
+    sim.run(10 * MINUTE, every=5 * SECOND)
+    assert sim.share("v2") == 1_000
+    assert sim.status.state == "Pinned"
+    assert sim.status.message.startswith("spec.rollback.to: 2.0.0 is the revision on trial")
+    assert next(c.status for c in sim.status.conditions if c.type == "Stalled") == "True"
+    sim.value["reject-rate"] = "0.9"
+    sim.run(3 * SECOND)
+    assert sim.share("v1") == 10_000
+
+
 def test_a_silent_router_is_timed_out_for_a_revert_of_a_candidate() -> None:
     sim = on_canary()
     sim.run(3 * SECOND)

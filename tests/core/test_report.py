@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from strategyrollout.core.observed import Problem
+from strategyrollout.core.observed import Problem, Request
 from tests.core.simulation import MINUTE, REVISIONS, SECOND, Simulation, annotation, blue_green, canary, gate, on_canary
 from tests.core.simulation import promoted as promoted_
 
@@ -149,6 +149,44 @@ def test_nothing_is_called_served_before_a_router_is_ready() -> None:
     assert conditions(sim)["Available"] == "True"
 
 
+BROKEN = "pod momentum-router-1: ImagePullBackOff (no such image)"
+
+
+@pytest.mark.parametrize(
+    ("world", "ready", "words"),
+    [
+        (promoted, 0, "the version asked for has 100%, but no router is ready to serve it: " + BROKEN),
+        (promoted, 1, "1.0.0 serves everything; a router is not ready: " + BROKEN),
+        (holding, 0, "; no router is ready, so nothing is served: " + BROKEN),
+        (holding, 1, "; a router is not ready: " + BROKEN),
+        (starting, 1, "0/2 pods ready; a router is not ready: " + BROKEN),
+        (reverted, 1, "serving 1.0.0"),
+    ],
+)
+def test_a_router_that_cannot_start_is_named_with_the_reason(
+    world: Callable[[], Simulation], ready: int, words: str
+) -> None:
+    sim = world()
+    state = sim.status.state
+    sim.routers_ready, sim.routers_problem = ready, BROKEN
+    sim.run(SECOND)
+    assert sim.status.message.endswith(words)
+    assert sim.status.state == (state if ready or state != "Promoted" else "Starting")
+
+
+def test_a_move_that_waits_for_a_router_that_cannot_start_names_it() -> None:
+    sim = promoted_(spec=canary("10%"), gates=(gate(),))
+    sim.apply("v2")
+    sim.run(6 * SECOND)
+    sim.until("Promoted")
+    sim.routers[1].reachable = False
+    sim.requests = [annotation("Rollback", "now")]
+    sim.routers_ready, sim.routers_problem = 1, BROKEN
+    sim.run(5 * SECOND)
+    assert sim.status.state == "WaitingForConsumer"
+    assert sim.status.message.endswith(f"waiting for router-1; a router is not ready: {BROKEN}")
+
+
 def test_a_hold_whose_routers_are_all_gone_is_not_ready() -> None:
     sim = holding()
     sim.routers_ready = 0
@@ -157,6 +195,78 @@ def test_a_hold_whose_routers_are_all_gone_is_not_ready() -> None:
     assert sim.status.message.endswith("no router is ready, so nothing is served")
     told = conditions(sim)
     assert (told["Available"], told["Ready"], told["Reconciling"]) == ("False", "False", "True")
+
+
+BEHIND_A_SERVICE = blue_green(traffic={"service": {"name": "momentum"}, "drain": "0s"})
+
+
+def behind_a_service() -> Simulation:
+    sim = Simulation(BEHIND_A_SERVICE, gates=(gate(),))
+    sim.service_selects = ""
+    sim.run(5 * SECOND)
+    return sim
+
+
+def test_nothing_is_called_promoted_or_served_before_the_service_selects_it() -> None:
+    sim = behind_a_service()
+    assert sim.share("v1") == 10_000
+    assert sim.status.state == "Starting"
+    assert sim.status.message == "the version asked for has 100%, but Service momentum does not select 1.0.0 yet"
+    told = conditions(sim)
+    assert (told["Available"], told["Promoted"], told["Ready"], told["Reconciling"]) == (
+        "False",
+        "False",
+        "False",
+        "True",
+    )
+    sim.service_selects = REVISIONS["v1"]
+    sim.run(SECOND)
+    assert (sim.status.state, conditions(sim)["Available"]) == ("Promoted", "True")
+
+
+def switched() -> Simulation:
+    """2.0.0 has everything by the table, and the Service still selects 1.0.0."""
+    sim = behind_a_service()
+    sim.service_selects = REVISIONS["v1"]
+    sim.apply("v2")
+    sim.until("Baking")
+    return sim
+
+
+def test_a_switch_that_the_service_has_not_followed_is_moving_and_serves_what_it_selects() -> None:
+    sim = switched()
+    assert sim.status.message.endswith("; Service momentum does not select 2.0.0 yet")
+    told = conditions(sim)
+    assert (told["Available"], told["Ready"], told["Reconciling"]) == ("True", "False", "True")
+    assert next(c.message for c in sim.status.conditions if c.type == "Available") == "1.0.0"
+    sim.service_selects = REVISIONS["v2"]
+    sim.run(SECOND)
+    assert next(c.message for c in sim.status.conditions if c.type == "Available") == "2.0.0"
+    assert conditions(sim)["Ready"] == "True"
+
+
+def outcome(sim: Simulation) -> str:
+    return str(sim.decisions[-1].rollbacks["momentum-a"].outcome)
+
+
+def test_a_revert_is_over_when_the_service_selects_its_target() -> None:
+    sim = switched()
+    sim.service_selects = REVISIONS["v2"]
+    sim.requests = [Request("Object", "Rollback", "uid-1", "momentum-a", reason="fills")]
+    sim.run(2 * SECOND)
+    assert sim.share("v1") == 10_000
+    assert sim.status.state == "Reverting"
+    assert sim.status.message == "Reverting to 1.0.0: fills; Service momentum does not select 1.0.0 yet"
+    assert outcome(sim) == "Running"
+    sim.problems = (Problem("NotOwned", "Service momentum exists and belongs to no StrategyRollout"),)
+    sim.run(SECOND)
+    assert sim.status.message.endswith("yet: Service momentum exists and belongs to no StrategyRollout")
+    sim.problems, sim.service_selects = (), REVISIONS["v1"]
+    sim.run(SECOND)
+    assert sim.status.message == "Rolled back: fills at 100%, serving 1.0.0"
+    assert outcome(sim) == "Succeeded"
+    said = [n for n in sim.notices if n in ("Reverting", "RolledBack")]
+    assert said[-1] == "RolledBack"
 
 
 def test_a_router_that_is_silent_for_long_is_named_with_what_a_person_can_do() -> None:

@@ -12,6 +12,7 @@ from strategyrollout.core.requests import (
     forgotten,
     is_new,
     latched,
+    pin_problem,
     rollback_outcomes,
     rollback_target,
 )
@@ -131,3 +132,58 @@ def test_objects_are_told_how_it_ends() -> None:
     idle = latched(world(), RECORD, asked, "NothingToDo")
     assert rollback_outcomes(world(asked), idle)["name-u1"].outcome == "NothingToDo"
     assert rollback_outcomes(world(asked), RECORD) == {}
+
+
+def pinned(to: str) -> Request:
+    return Request("Pin", "Rollback", "spec.rollback", f"{to}|fills", to, "fills")
+
+
+REMEDY = "name Previous or another version, or remove spec.rollback"
+REVERTED = Revert(id="r", away=V3, to=V2, cause=Cause(kind="RollbackPinned", at=1), weight=1, timeout=True, lease=1)
+
+
+@pytest.mark.parametrize(
+    ("record", "to", "words"),
+    [
+        (RECORD.model_copy(update={"attempt": ON_TRIAL}), "3.0.0", "3.0.0 is the revision on trial, so nothing was"),
+        (RECORD.model_copy(update={"attempt": ON_TRIAL}), V3, f"{V3} is the revision on trial, so nothing was"),
+        (RECORD.model_copy(update={"attempt": ON_TRIAL}), "2.0.0", None),
+        (RECORD.model_copy(update={"attempt": ON_TRIAL}), "9.9.9", None),
+        (RECORD.model_copy(update={"attempt": ON_TRIAL}), "Previous", None),
+        (RECORD, "9.9.9", "no revision '9.9.9' is kept"),
+        (RECORD, "3.0.0", "3.0.0 has never been trusted with everything"),
+        (RECORD, "2.0.0", None),
+        (RECORD, "1.0.0", None),
+        (RECORD.model_copy(update={"revert": REVERTED}), "3.0.0", None),
+        (Record(), "9.9.9", None),
+    ],
+    ids=[
+        "what is on trial",
+        "what is on trial, by hash",
+        "what serves beside it",
+        "an unknown version: the candidate is left all the same",
+        "whatever was before",
+        "an unknown version",
+        "a version that was never trusted",
+        "what serves",
+        "the one before",
+        "one that has acted",
+        "before there was anything",
+    ],
+)
+def test_a_pin_that_leads_nowhere_is_a_problem_with_its_field_and_a_remedy(
+    record: Record, to: str, words: str | None
+) -> None:
+    found = pin_problem(world(pinned(to)), record)
+    if words is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.reason, found.path) == ("Pinned", "spec.rollback.to")
+    assert found.message.startswith(words)
+    assert found.message.endswith(REMEDY)
+
+
+def test_only_a_pin_is_told_so_on_the_rollout_because_an_object_says_it_itself() -> None:
+    asked = by_object("1", "9.9.9")
+    assert pin_problem(world(asked), RECORD) is None

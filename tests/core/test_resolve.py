@@ -44,7 +44,7 @@ def spec(*gates: dict[str, Any]) -> RolloutSpec:
 
 
 def one(gate: dict[str, Any], templates: dict[str, Any] | None = None) -> tuple[tuple[Gate, ...], tuple[Problem, ...]]:
-    return resolve(spec({"name": "dd", **gate}), TEMPLATES if templates is None else templates)
+    return resolve(spec({"name": "dd", **gate}).gates, TEMPLATES if templates is None else templates)
 
 
 def test_a_template_with_its_numbers() -> None:
@@ -117,7 +117,7 @@ def test_a_parameter_never_reaches_the_text_of_a_query() -> None:
 def test_one_bad_gate_leaves_the_others() -> None:
     good = {"name": "good", "prometheus": {"query": "up"}, "limit": {"above": "1"}}
     bad = {"name": "bad", "template": {"kind": "GateTemplate", "name": "gone"}}
-    gates, problems = resolve(spec(bad, good), TEMPLATES)
+    gates, problems = resolve(spec(bad, good).gates, TEMPLATES)
     assert [gate.name for gate in gates] == ["good"]
     assert [problem.path for problem in problems] == ["spec.gates[bad].template"]
 

@@ -77,13 +77,13 @@ def worlds() -> list[Observed]:
 @pytest.mark.parametrize("seen", worlds(), ids=lambda seen: str(seen.now))
 def test_every_decision_replays_to_itself_from_its_line(seen: Observed) -> None:
     decision = decide(seen)
-    text = line(seen, decision, {"metadata": {"resourceVersion": "7"}})
+    text = line(seen, decision, {"written": {"resourceVersion": "7"}})
     assert text.endswith("\n")
     assert "\n" not in text[:-1]
     assert replay(text) == decision
     again, decided = recorded(text)
     assert decided == decision
-    assert line(again, decided, {"metadata": {"resourceVersion": "7"}}) == text
+    assert line(again, decided, {"written": {"resourceVersion": "7"}}) == text
 
 
 def test_the_samples_that_decided_are_kept_to_the_last_digit() -> None:
@@ -125,9 +125,20 @@ async def test_decisions_are_kept_in_order(tmp_path: Path) -> None:
     assert evidence.counted == {"kept": 250, "failed": 0}
 
 
+async def test_a_table_that_a_person_wrote_is_a_line_of_its_own_that_replays(tmp_path: Path) -> None:
+    evidence = EvidenceFile(tmp_path / "evidence.jsonl")
+    async with running(evidence):
+        evidence.adopted(world(), decide(world()), {"spec": {"epoch": 7}})
+        await evidence.flush()
+    text = (tmp_path / "evidence.jsonl").read_text()
+    assert json.loads(text)["adopted"] == {"spec": {"epoch": 7}}
+    assert "written" not in json.loads(text)
+    assert replay(text) == decide(world())
+
+
 async def test_the_file_is_cut_and_the_newest_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "evidence.jsonl"
-    one = len(line(world(), decide(world()), {}).encode())
+    one = len(line(world(), decide(world()), {"written": {}}).encode())
     evidence = EvidenceFile(path, max_bytes=3 * one, keep=2)
     async with running(evidence):
         for now in range(1_000, 1_010):

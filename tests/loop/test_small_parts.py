@@ -124,7 +124,9 @@ def test_only_configmaps_that_matter_are_kept(watched: Watched) -> None:
     assert cache.users(CLUSTER_TEMPLATES, "", "drawdown") == {Key("desk", "momentum")}
 
 
-@pytest.mark.parametrize("spec", [{}, {"template": 1}, {"gates": [1]}, {"template": {"spec": {"containers": 3}}}])
+@pytest.mark.parametrize(
+    "spec", [{}, {"template": 1}, {"gates": [1]}, {"gates": 7}, {"template": {"spec": {"containers": 3}}}]
+)
 def test_references_of_a_spec_nobody_can_read_are_none(spec: Body) -> None:
     found: list[Reference] = references(thing("a", 1, spec=spec))
     assert found == []

@@ -84,8 +84,9 @@ def _pin(world: World, a: int, b: int) -> None:
         world.requests.pop("spec.rollback", None)
         world.edit(target=world.target, rollback=None)
     else:
-        world.edit(target=world.target, rollback={"reason": "freeze"})
-        world.ask(Request("Pin", "Rollback", "spec.rollback", f"Previous freeze {world.now}", reason="freeze"))
+        to = ("Previous", "Previous", "1.0.0", "2.0.0", REVISIONS["v3"], "9.9.9")[b % 6]
+        world.edit(target=world.target, rollback={"to": to, "reason": "freeze"})
+        world.ask(Request("Pin", "Rollback", "spec.rollback", f"{to} freeze {world.now}", to, "freeze"))
 
 
 def _edit(world: World, a: int, b: int) -> None:

@@ -8,9 +8,9 @@ import contextlib
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -28,6 +28,9 @@ class Model(BaseModel):
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
+M = TypeVar("M", bound=Model)
+
+
 def without(value: Any, paths: Iterable[Sequence[str | int]]) -> Any:
     """A copy of plain data without what is at these paths; those that lead nowhere are passed over."""
     plain = copy.deepcopy(value)
@@ -38,6 +41,18 @@ def without(value: Any, paths: Iterable[Sequence[str | int]]) -> Any:
                 place = place[part]
             del place[last]
     return plain
+
+
+def read_alone(kind: type[M], written: Any) -> M | None:
+    """A part of an object, without fields that only a newer operator knows; None when it cannot be read by itself."""
+    try:
+        return kind.model_validate(written)
+    except ValidationError as error:
+        unknown = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
+    try:
+        return kind.model_validate(without(written, unknown))
+    except ValidationError:
+        return None
 
 
 def rule(

@@ -7,6 +7,7 @@ from strategyrollout.cli.failure import Failed
 from strategyrollout.cli.saying import Saying
 from strategyrollout.cluster.cache import labels_of
 from strategyrollout.cluster.client import NotFound
+from strategyrollout.cluster.inputs import traffic_of
 from strategyrollout.cluster.kinds import SERVICES
 from strategyrollout.cluster.serving import Seen
 from strategyrollout.core.build import Owner
@@ -16,10 +17,13 @@ from strategyrollout.traffic import service
 async def switched(seen: Seen, asking: Asking, saying: Saying) -> None:
     """Lets the rollout's Service select what the table names. Nothing for other providers, or where it does already."""
     world = seen.world
-    if world.spec is None or world.spec.traffic.service is None or world.stored is None:
+    traffic = traffic_of(seen.rollout, world.spec)
+    if traffic is None and world.stored is not None and world.stored.spec.header is None:
+        raise Failed("spec.traffic cannot be read, so no Service is switched; the table is written", "mend it")
+    if traffic is None or traffic.service is None or world.stored is None:
         return
-    owner, name = Owner(world.namespace, world.name, world.uid), world.spec.traffic.service.name
-    wanted = service.service(owner, name, world.spec.traffic.port, world.stored.spec)
+    owner, name = Owner(world.namespace, world.name, world.uid), traffic.service.name
+    wanted = service.service(owner, name, traffic.port, world.stored.spec)
     path = SERVICES.path(world.namespace, name)
     try:
         live = await asking.api.get(path)

@@ -26,6 +26,7 @@ _QUEUE = 1_000
 _BATCH = 100
 # The types are tuples because a dataclass at the top would not take the configuration: NaN is a value we must keep.
 _EXACT = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+_Entry = tuple[Observed, Decision, Mapping[str, Any]]
 _OBSERVED: TypeAdapter[tuple[Observed]] = TypeAdapter(tuple[Observed], config=_EXACT)
 _DECISION: TypeAdapter[tuple[Decision]] = TypeAdapter(tuple[Decision], config=_EXACT)
 
@@ -37,14 +38,21 @@ class EvidenceFile:
         self._path = path
         self._max_bytes = max_bytes
         self._keep = keep
-        self._queue: asyncio.Queue[tuple[Observed, Decision, Mapping[str, Any]]] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[_Entry] = asyncio.Queue(_QUEUE)
         self.counted: Counter[str] = Counter()
-        """Decisions by what became of them: `kept`, `full` (came too fast), `failed` (could not be written)."""
+        """Lines by what became of them: `kept`, `full` (came too fast), `failed` (could not be written)."""
 
     def decided(self, observed: Observed, decision: Decision, written: Mapping[str, Any]) -> None:
         """Returns at once and never raises. The arguments are shared and must not be changed afterwards."""
+        self._put((observed, decision, {"written": written}))
+
+    def adopted(self, observed: Observed, decision: Decision, found: Mapping[str, Any]) -> None:
+        """The same for what somebody else wrote."""
+        self._put((observed, decision, {"adopted": found}))
+
+    def _put(self, entry: _Entry) -> None:
         try:
-            self._queue.put_nowait((observed, decision, written))
+            self._queue.put_nowait(entry)
         except asyncio.QueueFull:
             self.counted["full"] += 1
 
@@ -69,12 +77,12 @@ class EvidenceFile:
         """Returns when everything decided so far is on disk or counted as failed; needs `run` to be running."""
         await self._queue.join()
 
-    def _append(self, batch: list[tuple[Observed, Decision, Mapping[str, Any]]]) -> int:
+    def _append(self, batch: list[_Entry]) -> int:
         """Returns how many lines are safely on disk."""
         lines = []
-        for observed, decision, written in batch:
+        for entry in batch:
             try:
-                lines.append(line(observed, decision, written))
+                lines.append(line(*entry))
             except (TypeError, ValueError):
                 continue
         data = "".join(lines).encode()
@@ -102,8 +110,8 @@ class EvidenceFile:
         return self._path.with_name(f"{self._path.name}.{number}")
 
 
-def line(observed: Observed, decision: Decision, written: Mapping[str, Any]) -> str:
-    """One decision as JSON, newline included."""
+def line(observed: Observed, decision: Decision, table: Mapping[str, Any]) -> str:
+    """One decision as JSON, newline included. `table`: what was `written` by it, or was found and `adopted`."""
     whole = {
         "format": FORMAT,
         "at": observed.now,
@@ -111,7 +119,7 @@ def line(observed: Observed, decision: Decision, written: Mapping[str, Any]) -> 
         "uid": observed.uid,
         "observed": _OBSERVED.dump_python((observed,), mode="json", by_alias=True)[0],
         "decision": _DECISION.dump_python((decision,), mode="json", by_alias=True)[0],
-        "written": written,
+        **table,
     }
     return json.dumps(whole, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -8,14 +8,14 @@ of it.
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from pydantic import ValidationError
 
 from strategyrollout.api.assignment import Record
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.model import without
-from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.gates import Gate as WrittenGate
+from strategyrollout.api.model import read_alone
+from strategyrollout.api.rollout import OnBlind, RolloutSpec, Traffic
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Body, Cache, Reference, name_of, uid_of
@@ -25,7 +25,7 @@ from strategyrollout.cluster.snapshots import Snapshots
 from strategyrollout.core.build import Owner, gate_snapshot, gate_snapshot_name
 from strategyrollout.core.gates import Gate
 from strategyrollout.core.observed import Problem, Revision
-from strategyrollout.core.resolve import resolve
+from strategyrollout.core.resolve import in_force, kept_on_blind, kept_with_attempt
 from strategyrollout.core.revision import Content, configmap_references, content_of, identified
 from strategyrollout.ports import Key
 
@@ -42,7 +42,8 @@ def references(rollout: Body) -> list[Reference]:
     template = spec.get("template")
     if isinstance(template, dict):
         found += [(CONFIGMAPS, namespace, reference.name) for reference in configmap_references(template)]
-    for gate in spec.get("gates") or []:
+    gates = spec.get("gates")
+    for gate in gates if isinstance(gates, list) else []:
         ref = gate.get("template") if isinstance(gate, dict) else None
         if isinstance(ref, dict) and ref.get("kind") == "ClusterGateTemplate":
             found.append((CLUSTER_TEMPLATES, "", str(ref.get("name"))))
@@ -64,11 +65,12 @@ def parse_spec(rollout: Body) -> tuple[RolloutSpec | None, tuple[Problem, ...]]:
         found = error.errors(include_url=False, include_input=False)
     path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found[0]["loc"])
     problems = (Problem(Reason.INVALID_SPEC, found[0]["msg"].removeprefix("Value error, "), path),)
-    try:
-        unknown = [each["loc"] for each in found if each["type"] == "extra_forbidden"]
-        return RolloutSpec.model_validate(without(spec, unknown)), problems
-    except ValidationError:
-        return None, problems
+    return read_alone(RolloutSpec, spec), problems
+
+
+def traffic_of(rollout: Body, spec: RolloutSpec | None) -> Traffic | None:
+    """Who leads requests where. Also of a spec that cannot be read, because a revert must reach them."""
+    return spec.traffic if spec is not None else read_alone(Traffic, (rollout.get("spec") or {}).get("traffic"))
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,16 @@ class GatesInForce:
 
     gates: tuple[Gate, ...] = ()
     problems: tuple[Problem, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    """Gates of a spec that cannot be read, of which nothing is known."""
+    on_blind: OnBlind | None = None
+    """Of such a spec."""
     snapshot: str | None = None
-    """Stored snapshot of the templates as they are now; None while it is not stored, or none is needed."""
+    """What a new attempt would be judged by, stored under this name; None while it is not, or nothing judges it."""
     settled: bool = True
-    """Whether everything a new attempt needs of templates is stored."""
+    """Whether everything a new attempt is judged by is stored."""
+    refused: Problem | None = None
+    """Why it is not."""
 
 
 class Inputs:
@@ -139,30 +147,32 @@ class Inputs:
             return Asked()
         return Asked(found.target, found.content, (tried[1],) if tried[1] else ())
 
-    def gates(self, key: Key, rollout: Body, spec: RolloutSpec, record: Record | None) -> GatesInForce:
-        """The gates in force. In mid-attempt the attempt's own snapshot of templates counts."""
-        live = self._live_templates(key.namespace, spec)
-        pinned: dict[str, Any] = {}
-        if record is not None and record.attempt is not None and record.attempt.templates:
-            snapshot = self._cache.get(REVISIONS, key.namespace, record.attempt.templates)
-            pinned = dict((snapshot or {}).get("data") or {})
-        templates = {**{name: body["spec"] for name, body in live.items()}, **pinned}
+    def gates(self, key: Key, rollout: Body, spec: RolloutSpec | None, record: Record | None) -> GatesInForce:
+        """The gates in force. In mid-attempt the attempt's own snapshot counts: of templates always, of gates where
+        those written now cannot be used."""
+        in_use = record.attempt.templates if record is not None and record.attempt is not None else None
+        snapshot = self._cache.get(REVISIONS, key.namespace, in_use) if in_use else None
+        kept = dict((snapshot or {}).get("data") or {})
+        written = tuple(spec.gates) if spec is not None else _readable_gates(rollout)
+        live = self._live_templates(key.namespace, written)
         versions = tuple((name, body["metadata"].get("resourceVersion")) for name, body in sorted(live.items()))
-        mark = (
-            *(uid_of(rollout), rollout["metadata"].get("generation"), record and record.attempt and record.attempt.id),
-            *versions,
-            tuple(sorted(pinned)),
-        )
+        generation = (uid_of(rollout), rollout["metadata"].get("generation"))
+        mark = (*generation, record and record.attempt and record.attempt.id, *versions, tuple(sorted(kept)))
+        templates = {name: body["spec"] for name, body in live.items()}
         known = self._gates.get(key)
         if known is None or known[0] != mark:
-            known = self._gates[key] = (mark, resolve(spec, templates))
+            found = in_force(written, {**templates, **kept}, kept, whole=spec is not None)
+            known = self._gates[key] = (mark, found)
         gates, problems = known[1]
-        if not live or problems:
+        if spec is None:
+            unjudged = tuple(sorted(_gate_names(rollout) - {gate.name for gate in gates}))
+            return GatesInForce(gates, problems, unjudged, on_blind=_on_blind(rollout, kept))
+        if not written or problems:
             return GatesInForce(gates, problems)
-        in_use = record.attempt.templates if record is not None and record.attempt is not None else None
-        asked = (uid_of(rollout), versions)
-        name = self._snapshot(key, asked, {ref: body["spec"] for ref, body in live.items()}, in_use)
-        return GatesInForce(gates, problems, name, settled=name is not None)
+        to_keep = partial(kept_with_attempt, written, spec.on_blind, templates)
+        name = self._snapshot(key, (*generation, versions), to_keep, in_use)
+        refused = self._snapshots.refused(key) if name is None else None
+        return GatesInForce(gates, problems, snapshot=name, settled=name is not None, refused=refused)
 
     def forget(self, key: Key) -> None:
         """The rollout is gone."""
@@ -171,6 +181,7 @@ class Inputs:
         self._gates.pop(key, None)
         self._tried.pop(key, None)
         self._named.pop(key, None)
+        self._snapshots.forget(key)
 
     def _content(self, key: Key, rollout: Body, spec: RolloutSpec) -> Asked:
         found: dict[str, Body] = {}
@@ -211,9 +222,9 @@ class Inputs:
         self._tried[key] = (asked.target.hash, problem)
         self._wake(key)
 
-    def _live_templates(self, namespace: str, spec: RolloutSpec) -> dict[str, Body]:
+    def _live_templates(self, namespace: str, gates: tuple[WrittenGate, ...]) -> dict[str, Body]:
         found = {}
-        for gate in spec.gates:
+        for gate in gates:
             if gate.template is None:
                 continue
             kind = CLUSTER_TEMPLATES if gate.template.kind == "ClusterGateTemplate" else TEMPLATES
@@ -223,15 +234,33 @@ class Inputs:
         return found
 
     def _snapshot(
-        self, key: Key, asked: tuple[str, Hashable], templates: Mapping[str, Body], in_use: str | None
+        self, key: Key, asked: tuple[Hashable, ...], to_keep: Callable[[], Body], in_use: str | None
     ) -> str | None:
-        owner = Owner(key.namespace, key.name, asked[0])
+        owner = Owner(key.namespace, key.name, str(asked[0]))
         known = self._named.get(key)
         if known is None or known[0] != asked:
-            known = self._named[key] = (asked, gate_snapshot_name(owner, templates))
+            known = self._named[key] = (asked, gate_snapshot_name(owner, to_keep()))
         name = known[1]
         if self._cache.get(REVISIONS, key.namespace, name) is None:
-            self._snapshots.stored(key, gate_snapshot(owner, templates))
+            self._snapshots.stored(key, gate_snapshot(owner, to_keep()))
             return None
         self._snapshots.remove_unused(key, owner.uid, gate_snapshot_name(owner, {})[:-_HASH], {name, in_use})
         return name
+
+
+def _readable_gates(rollout: Body) -> tuple[WrittenGate, ...]:
+    """Those gates of a spec that cannot be read as a whole which can be read by themselves."""
+    gates = (rollout.get("spec") or {}).get("gates")
+    found = [read_alone(WrittenGate, gate) for gate in gates] if isinstance(gates, list) else []
+    return tuple(gate for gate in found if gate is not None)
+
+
+def _gate_names(rollout: Body) -> set[str]:
+    gates = (rollout.get("spec") or {}).get("gates")
+    return {str(gate.get("name")) for gate in gates if isinstance(gate, dict)} if isinstance(gates, list) else set()
+
+
+def _on_blind(rollout: Body, kept: Body) -> OnBlind:
+    written = (rollout.get("spec") or {}).get("onBlind")
+    alone = read_alone(OnBlind, written) if written is not None else None
+    return alone or kept_on_blind(kept)

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from strategyrollout.api.assignment import Record
+from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLLOUT_UID
 from strategyrollout.api.rollout import RolloutSpec, Traffic
 from strategyrollout.cluster.assignments import Assignments
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, uid_of
+from strategyrollout.cluster.cache import Body, Cache, labels_of, uid_of
 from strategyrollout.cluster.consumers import ConsumerLeases
-from strategyrollout.cluster.inputs import Inputs
-from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS
-from strategyrollout.cluster.pods import PodTroubles
+from strategyrollout.cluster.inputs import GatesInForce, Inputs, traffic_of
+from strategyrollout.cluster.kinds import REVISIONS, ROLLOUTS, SERVICES
+from strategyrollout.cluster.pods import ROUTERS, PodTroubles
 from strategyrollout.cluster.routers import KeptRouters
 from strategyrollout.cluster.serving import Seen, Serving
 from strategyrollout.core.build import Owner
@@ -81,15 +82,30 @@ class Observer:
         if seen.unknown:
             return seen
         world, contents = replace(seen.world, router_image=parts.router_image), dict(seen.contents)
+        traffic = traffic_of(rollout, spec)
+        force = parts.inputs.gates(key, rollout, spec, world.stored.spec.record if world.stored is not None else None)
         if spec is not None:
-            world = self._with_inputs(key, rollout, spec, world, contents)
-        world = replace(world, problems=(*world.problems, *self._troubles.get(key, ())))
-        return replace(seen, world=world, contents=contents)
+            world = self._with_target(key, rollout, spec, world, contents, force=force)
+        world = self._with_gates(key, world, force)
+        if traffic is not None and traffic.haproxy is not None:
+            world = self._with_routers(key, world, traffic.haproxy.replicas)
+        selects = self.selects(key, world.uid, traffic)
+        world = replace(world, service_selects=selects, problems=(*world.problems, *self._troubles.get(key, ())))
+        return replace(seen, world=world, contents=contents, traffic=traffic)
 
     def confirmed(self, key: Key) -> bool:
         """Whether all routers seem to have confirmed the table in force: by the watch, so never to act upon."""
         rollout = self._parts.cache.get(ROLLOUTS, key.namespace, key.name)
         return rollout is not None and self._serving.confirmed(key, uid_of(rollout))
+
+    def selects(self, key: Key, uid: str, traffic: Traffic | None) -> str | None:
+        """See `Observed.service_selects`. A Service of somebody else leads nowhere."""
+        if traffic is None or traffic.service is None:
+            return None
+        service = self._parts.cache.get(SERVICES, key.namespace, traffic.service.name)
+        if service is None or labels_of(service).get(LABEL_ROLLOUT_UID) != uid:
+            return ""
+        return str(((service.get("spec") or {}).get("selector") or {}).get(LABEL_REVISION) or "")
 
     def trouble(self, key: Key, problems: tuple[Problem, ...]) -> bool:
         """Notes what the hands could not do, for the next pass to report. Returns whether that is news."""
@@ -107,35 +123,54 @@ class Observer:
         self._watching.pop(key, None)
         self._named.pop(key, None)
 
-    def _with_inputs(
-        self, key: Key, rollout: Body, spec: RolloutSpec, world: Observed, contents: dict[str, Content]
+    def _with_target(
+        self,
+        key: Key,
+        rollout: Body,
+        spec: RolloutSpec,
+        world: Observed,
+        contents: dict[str, Content],
+        *,
+        force: GatesInForce,
     ) -> Observed:
-        inputs, samples = self._parts.inputs, self._parts.samples
         record = world.stored.spec.record if world.stored is not None else None
-        asked = inputs.asked(key, rollout, spec, world.revisions)
-        force = inputs.gates(key, rollout, spec, record)
-        target = asked.target
+        asked = self._parts.inputs.asked(key, rollout, spec, world.revisions)
+        target, problems = asked.target, (*world.problems, *asked.problems)
         if target is not None and asked.content is not None:
             contents.setdefault(target.hash, asked.content)
         routers: str | None = None
         if target is not None and not _serves(record, target.hash):
             routers, settled = self._next_routers(key, spec, world)
             if not (force.settled and settled):
-                target = None  # an attempt must not start before the templates and routers it will use are stored
+                target = None  # an attempt must not start before the gates and routers it will use are stored
+                said_no = (force.refused, None if settled else self._parts.routers.refused(key))
+                problems += tuple(problem for problem in said_no if problem is not None)
+        return replace(world, target=target, problems=problems, templates=force.snapshot, routers=routers)
+
+    def _with_gates(self, key: Key, world: Observed, force: GatesInForce) -> Observed:
+        """Apart from the target, because what serves is judged also while nobody can read what is asked for."""
+        samples = self._parts.samples
+        record = world.stored.spec.record if world.stored is not None else None
         on_trial, gates = _judged(record, force.gates)
         samples.watch(key, (on_trial,) if on_trial else (), gates)
         readings = tuple(GateReading(g, on_trial, samples.recent(key, on_trial, g)) for g in gates) if on_trial else ()
         return replace(
             world,
-            target=target,
-            problems=(*world.problems, *asked.problems, *force.problems, *samples.problems(gates)),
+            problems=(*world.problems, *force.problems, *samples.problems(gates)),
             gates=readings,
             watching_since=self._since(key, on_trial, world.now),
             blind_since=samples.blind_since(gates) if gates else None,
-            templates=force.snapshot,
-            routers=routers,
-            routers_ready=self._parts.routers.ready(world.uid) if spec.traffic.haproxy is not None else None,
+            on_blind=force.on_blind,
+            unjudged=force.unjudged,
         )
+
+    def _with_routers(self, key: Key, world: Observed, wanted: int) -> Observed:
+        parts, ready, problem = self._parts, self._parts.routers.ready(world.uid), ""
+        if ready >= wanted:
+            parts.pods.ready(key, ROUTERS)
+        elif parts.routers.live(Owner(key.namespace, key.name, world.uid)) is not None:
+            problem = parts.pods.sentence(key, world.uid, ROUTERS)
+        return replace(world, routers_ready=ready, routers_problem=problem)
 
     def _next_routers(self, key: Key, spec: RolloutSpec, world: Observed) -> tuple[str | None, bool]:
         """Name of the routers for a new attempt, and whether everything it needs of them is stored."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLLOUT_UID
+from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLE, LABEL_ROLLOUT, LABEL_ROLLOUT_UID, ROLE_ROUTER
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.client import Api
 from strategyrollout.cluster.kinds import PODS
@@ -20,8 +20,12 @@ _LONGEST = 300
 _HARMLESS = {"ContainerCreating", "PodInitializing"}
 
 
+ROUTERS = "routers"
+"""What stands in the place of a revision for the pods that route to revisions."""
+
+
 class PodTroubles:
-    """Keeps a sentence a revision. `wake` is called when one changes."""
+    """Keeps a sentence a revision, and one for routers. `wake` is called when one changes."""
 
     def __init__(self, api: Api, background: Background, wake: Callable[[Key], None]) -> None:
         self._api = api
@@ -41,6 +45,8 @@ class PodTroubles:
 
     async def _look(self, key: Key, uid: str, revision: str) -> None:
         labels = f"{LABEL_ROLLOUT_UID}={uid},{LABEL_REVISION}={revision}"
+        if revision == ROUTERS:  # no UID is among their labels, and a change of labels would restart them
+            labels = f"{LABEL_ROLLOUT}={key.name},{LABEL_ROLE}={ROLE_ROUTER}"
         found = await self._api.list(PODS.path(key.namespace), labels=labels)
         sentence = trouble(found.get("items") or [])
         if sentence != self._known.get((key, revision), ""):

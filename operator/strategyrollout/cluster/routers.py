@@ -16,6 +16,7 @@ from strategyrollout.cluster.client import Api, Conflict, NotFound
 from strategyrollout.cluster.kinds import CONFIGMAPS, REVISIONS, STATEFULSETS
 from strategyrollout.cluster.snapshots import Snapshots
 from strategyrollout.core.build import Owner, routers_snapshot
+from strategyrollout.core.observed import Problem
 from strategyrollout.ports import Key
 
 Body = dict[str, Any]
@@ -39,6 +40,10 @@ class KeptRouters:
         snapshot = routers_snapshot(owner, bodies)
         name = self._next[owner.uid] = str(snapshot["metadata"]["name"])
         return name if self._snapshots.stored(key, snapshot) else None
+
+    def refused(self, key: Key) -> Problem | None:
+        """Why they are not kept, when the API server has said so."""
+        return self._snapshots.refused(key)
 
     def kept(self, key: Key, owner: Owner, name: str | None) -> list[Body] | None:
         """What is kept under this name; None when it is lost. What was seen before is stored again."""
@@ -80,8 +85,9 @@ class KeptRouters:
         keep = {name, self._next.get(owner.uid)}
         self._snapshots.remove_unused(key, owner.uid, f"{owner.name}-routers-", keep)
 
-    def forget(self, uid: str) -> None:
+    def forget(self, key: Key, uid: str) -> None:
         """The rollout is gone."""
+        self._snapshots.forget(key)
         self._next.pop(uid, None)
         self._seen.pop(uid, None)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from strategyrollout.api.meta import LABEL_REVISION, LABEL_ROLLOUT, LABEL_ROLLOUT_UID
-from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.rollout import RolloutSpec, Traffic
 from strategyrollout.api.status import RolloutStatus
 from strategyrollout.cluster.assignments import Assignments, OfAnother, Unreadable
 from strategyrollout.cluster.background import Background
@@ -42,6 +42,8 @@ class Seen:
     rollout: Body
     contents: Mapping[str, Content] = field(default_factory=dict)
     """Revision -> everything needed to build it."""
+    traffic: Traffic | None = None
+    """Who leads requests where; known also of most specs that cannot be read."""
     unknown: str = ""
     """Why the assignment is not known."""
     waits: bool = False

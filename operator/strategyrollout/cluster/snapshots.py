@@ -5,6 +5,7 @@ stored in the background, and the rollout looked at again once it is.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 from strategyrollout.api.meta import LABEL_REVISION
 from strategyrollout.cluster.background import Background
 from strategyrollout.cluster.cache import Cache, labels_of, uid_of
-from strategyrollout.cluster.client import Api, Conflict
+from strategyrollout.cluster.client import Api, ApiError, Conflict
+from strategyrollout.cluster.ensure import refusal
 from strategyrollout.cluster.kinds import REVISIONS
+from strategyrollout.core.observed import Problem
 from strategyrollout.ports import Key
 
 Body = dict[str, Any]
@@ -33,6 +36,7 @@ class Snapshots:
         self._background = background
         self._wake = wake
         self._now = now
+        self._refused: dict[Key, Problem] = {}
 
     def stored(self, key: Key, snapshot: Body) -> bool:
         """Whether this ControllerRevision is stored; if not, it will be."""
@@ -42,14 +46,32 @@ class Snapshots:
 
         async def store() -> None:
             try:
-                body = await self._api.create(REVISIONS.path(key.namespace), snapshot)
-            except Conflict:
-                body = await self._api.get(REVISIONS.path(key.namespace, name))
+                body = await self._create(key, name, snapshot)
+            except ApiError as error:
+                problem = refusal(snapshot, error)
+                words = f"{problem.message}; until it is kept no new version starts"
+                self._refused[key] = replace(problem, message=words, lasting=False)
+                raise
+            self._refused.pop(key, None)
             self._cache.put(REVISIONS, body)
             self._wake(key)
 
         self._background.run(("snapshot", key, name), _AGAIN, store, partial(self._wake, key))
         return False
+
+    def refused(self, key: Key) -> Problem | None:
+        """Why the latest one that was to be stored is not; None while nobody has said no."""
+        return self._refused.get(key)
+
+    def forget(self, key: Key) -> None:
+        """The rollout is gone."""
+        self._refused.pop(key, None)
+
+    async def _create(self, key: Key, name: str, snapshot: Body) -> Body:
+        try:
+            return await self._api.create(REVISIONS.path(key.namespace), snapshot)
+        except Conflict:
+            return await self._api.get(REVISIONS.path(key.namespace, name))
 
     def remove_unused(self, key: Key, uid: str, prefix: str, keep: set[str | None]) -> None:
         """Deletes those of a rollout that nothing uses and that no pass under way may still name."""

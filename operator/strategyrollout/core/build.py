@@ -239,17 +239,17 @@ def routers_snapshot(owner: Owner, bodies: Sequence[Body]) -> Body:
     }
 
 
-def gate_snapshot_name(owner: Owner, templates: Mapping[str, Body]) -> str:
-    """Name under which these gate templates are kept."""
-    return f"{owner.name}-gates-{hashlib.sha256(canonical_json(templates)).hexdigest()[:10]}"
+def gate_snapshot_name(owner: Owner, kept: Mapping[str, Any]) -> str:
+    """Name under which this is kept."""
+    return f"{owner.name}-gates-{hashlib.sha256(canonical_json(kept)).hexdigest()[:10]}"
 
 
-def gate_snapshot(owner: Owner, templates: Mapping[str, Body]) -> Body:
-    """ControllerRevision that keeps gate templates (`Kind/name` -> spec) as an attempt uses them."""
+def gate_snapshot(owner: Owner, kept: Mapping[str, Any]) -> Body:
+    """ControllerRevision that keeps what an attempt is judged by (`resolve.judged_by`), named by that."""
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": owned(owner, gate_snapshot_name(owner, templates), {}),
+        "metadata": owned(owner, gate_snapshot_name(owner, kept), {}),
         "revision": 1,
-        "data": dict(templates),
+        "data": dict(kept),
     }

@@ -12,11 +12,13 @@ from strategyrollout.core.revert import running
 
 
 def replicas(world: Observed, trial: Trial | None) -> dict[str, int]:
-    """Revision -> pods. Without a readable spec nothing is scaled."""
+    """Revision -> pods. Without a readable spec nothing is scaled, but for what a revert needs."""
     spec, stored = world.spec, world.stored
-    if spec is None or stored is None:
+    if stored is None:
         return {}
     record = stored.spec.record
+    if spec is None:
+        return _as_many(world, record)
     full = owners(stored.spec.ranges) | _trusted(record)
     wanted = dict.fromkeys(full & _known(world), spec.replicas)
     if trial is not None and trial.attempt.revision in _known(world):
@@ -29,6 +31,13 @@ def replicas(world: Observed, trial: Trial | None) -> dict[str, int]:
         if revision not in wanted and revision not in full and not _is_kept(world, record, revision):
             wanted[revision] = 0
     return wanted
+
+
+def _as_many(world: Observed, record: Record) -> dict[str, int]:
+    """As many pods for the target of a revert as any other side has: how many there should be cannot be read."""
+    most = max((w.desired for w in world.workloads.values()), default=0)
+    to = record.revert.to if record.revert is not None and running(record) else None
+    return {to: most} if to in _known(world) and most else {}
 
 
 def _known(world: Observed) -> set[str]:

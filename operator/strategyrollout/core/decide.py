@@ -21,7 +21,7 @@ from strategyrollout.core.health import Health, Judged, for_life, look_again, tr
 from strategyrollout.core.moves import Barrier, written
 from strategyrollout.core.observed import Observed, Stored
 from strategyrollout.core.quarantine import barred, pruned
-from strategyrollout.core.requests import forgotten, fresh, latched, rollback_outcomes, rollback_target
+from strategyrollout.core.requests import forgotten, fresh, latched, pin_problem, rollback_outcomes, rollback_target
 
 POLL_WHILE_FROZEN_MS = 1_000
 ANSWER_MARGIN_MS = 50
@@ -32,6 +32,8 @@ def decide(world: Observed) -> Decision:
     """One pass. Total: any world that can be read has a decision."""
     if world.deleting or not world.assignment_known:
         return Decision()
+    if (problem := pin_problem(world, world.stored.spec.record if world.stored else Record())) is not None:
+        world = replace(world, problems=(*world.problems, problem))
     under_way = advance.trial_of(world, world.stored)
     health = _health(world, under_way)
     view = report.View(world, under_way, health)
@@ -93,7 +95,8 @@ def _absent(world: Observed) -> AssignmentSpec | None:
 
 
 def _flips(world: Observed, stored: Stored) -> bool:
-    service = world.spec is not None and world.spec.traffic.service is not None
+    # Without a spec the table tells: only routers know units, so one without a header is a Service's.
+    service = stored.spec.header is None if world.spec is None else world.spec.traffic.service is not None
     return service or stored.spec.drain == 0
 
 

@@ -11,6 +11,8 @@ from decimal import Decimal
 
 from strategyrollout.api.assignment import Attempt, Cause
 from strategyrollout.api.gates import When
+from strategyrollout.api.meta import BUCKETS
+from strategyrollout.api.rollout import OnBlind
 from strategyrollout.api.scalars import format_duration
 from strategyrollout.core.gates import Gate, Judgement, judge, no_data_since, outside
 from strategyrollout.core.observed import GateReading, Observed
@@ -75,8 +77,16 @@ def trial(world: Observed, attempt: Attempt, recipe: tuple[Step, ...], at: int) 
 
 
 def unread(world: Observed, attempt: Attempt) -> Health:
-    """Health of a candidate while the spec cannot be read: every gate there is may stop it, nothing lets it advance."""
-    readings = [r for r in world.gates if r.revision == attempt.revision]
+    """Health of a candidate while the spec cannot be read: what its share alone tells may stop it, nothing advances.
+
+    At 100 % nobody knows whether its last hold is over, so gates of both hold and bake may stop it.
+    """
+    in_force: set[When] = {"Rollout", "Always"}
+    if attempt.weight == 0:
+        in_force.add("PreTrade")
+    if attempt.weight == BUCKETS:
+        in_force.add("Bake")
+    readings = [r for r in world.gates if r.revision == attempt.revision and r.gate.when & in_force]
     judged = tuple(_judged(world, r, attempt.started_at, attempt.held_from or attempt.step_at) for r in readings)
     return Health(judged, frozenset(r.gate.name for r in readings), attempt.held_from)
 
@@ -162,12 +172,10 @@ def _number(value: Decimal | None) -> str:
 
 def _silence_cause(health: Health, world: Observed) -> Cause | None:
     """Policies for not knowing. Being blind is the operator's state, so it is looked at before blaming a gate."""
-    spec = world.spec
-    if spec is None:
-        return None
     if world.blind_since is not None:
-        if spec.on_blind.action == "Revert" and world.now - world.blind_since >= spec.on_blind.after:
-            message = f"Prometheus could not be asked for {format_duration(spec.on_blind.after)} (onBlind: Revert)"
+        policy = _on_blind(world)
+        if policy is not None and policy.action == "Revert" and world.now - world.blind_since >= policy.after:
+            message = f"Prometheus could not be asked for {format_duration(policy.after)} (onBlind: Revert)"
             return Cause(kind="Blind", message=message, at=world.now)
         return None
     for g in health.gates:
@@ -180,12 +188,16 @@ def _silence_cause(health: Health, world: Observed) -> Cause | None:
     return None
 
 
+def _on_blind(world: Observed) -> OnBlind | None:
+    return world.spec.on_blind if world.spec is not None else world.on_blind
+
+
 def look_again(health: Health, world: Observed) -> int | None:
     """When a policy about silence is due, or a sample that is waited for may be there."""
     times = []
-    spec = world.spec
-    if spec is not None and world.blind_since is not None:
-        times.append(world.blind_since + spec.on_blind.after)
+    policy = _on_blind(world)
+    if policy is not None and world.blind_since is not None:
+        times.append(world.blind_since + policy.after)
     for g in health.gates:
         if g.no_data_since is not None:
             times.append(g.no_data_since + g.gate.no_data_after)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from strategyrollout.api.assignment import AssignmentSpec
-from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.rollout import OnBlind, RolloutSpec
 from strategyrollout.api.status import RolloutStatus
 from strategyrollout.core.gates import Gate, Sample
 
@@ -136,6 +136,10 @@ class Observed:
     """Since when this process keeps samples for this rollout; before, silence may have been its own absence."""
     blind_since: int | None = None
     """Since when no query that the rollout's gates need has been answered."""
+    on_blind: OnBlind | None = None
+    """What to do about that while there is no spec to say so."""
+    unjudged: tuple[str, ...] = ()
+    """Gates that are written there, of which nothing can be read and nothing is kept."""
     requests: tuple[Request, ...] = ()
     status: RolloutStatus = field(default_factory=RolloutStatus)
     attempt_id: str = ""
@@ -148,3 +152,7 @@ class Observed:
     """Name of the stored routers, as the operator would make them for a new attempt."""
     routers_ready: int | None = None
     """Router pods that are ready to serve; None where the provider has no routers."""
+    routers_problem: str = ""
+    """Why one is not, for people, with the name of its pod."""
+    service_selects: str | None = None
+    """Revision that the provider's Service selects, empty for none; None where no Service leads to revisions."""

@@ -22,7 +22,8 @@ from strategyrollout.core.buckets import frozen_weight, weight
 from strategyrollout.core.decision import Notice
 from strategyrollout.core.health import Health, Judged
 from strategyrollout.core.observed import Observed
-from strategyrollout.core.situation import Situation, View, situation
+from strategyrollout.core.situation import situation
+from strategyrollout.core.view import Situation, View
 
 __all__ = ["View", "notices", "status", "waiting"]
 
@@ -151,7 +152,7 @@ def _serving(view: View) -> str | None:
     if world.routers_ready == 0:
         return None
     ranges = world.stored.spec.ranges if world.stored else []
-    sides = {r.owner for r in ranges}
+    sides = {r.owner for r in ranges} if world.service_selects is None else {world.service_selects}
     covered = sum(r.end - r.start + 1 for r in ranges) == 10_000
     ready = all(side != NOBODY and (w := world.workloads.get(side)) is not None and w.ready > 0 for side in sides)
     if not sides or not covered or not ready:

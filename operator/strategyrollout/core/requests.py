@@ -10,14 +10,17 @@ revision there is, and has acted when that revision has everything.
 from dataclasses import dataclass
 
 from strategyrollout.api.assignment import AssignmentSpec, Cause, CauseKind, Record
+from strategyrollout.api.conditions import Reason
 from strategyrollout.api.meta import BUCKETS, NOBODY
 from strategyrollout.api.rollback import RollbackStatus
 from strategyrollout.api.scalars import format_time
 from strategyrollout.core.buckets import is_frozen, weight
-from strategyrollout.core.observed import Observed, Request
+from strategyrollout.core.observed import Observed, Problem, Request
+from strategyrollout.core.selection import unselected
 
 _ASKED: dict[str, CauseKind] = {"Pin": "RollbackPinned", "Override": "Override"}
 MOST_OBJECTS = 50  # that the record remembers
+PIN_TO = "spec.rollback.to"
 
 
 def is_new(record: Record, request: Request) -> bool:
@@ -116,6 +119,23 @@ def rollback_target(world: Observed, record: Record, request: Request) -> Target
         words = "has never been trusted with everything, or was taken back; apply or retry it instead"
         return Target(None, None, f"{request.to} {words}")
     return Target(stable, to)
+
+
+def pin_problem(world: Observed, record: Record) -> Problem | None:
+    """A pin that names what no rollback leads to: somebody wants something, and nothing else would tell that it is not
+    done. One that has acted is none, and one that names what serves keeps it."""
+    pin = next((r for r in world.requests if r.source == "Pin"), None)
+    if pin is None or pin.to == "Previous":
+        return None
+    remedy = "name Previous or another version, or remove spec.rollback"
+    named, attempt = _named(world, pin.to), record.attempt
+    if attempt is not None:
+        words = f"{pin.to} is the revision on trial, so nothing was taken back and nothing advances; {remedy}"
+        return Problem(Reason.PINNED, words, PIN_TO) if named == attempt.revision else None
+    if record.revert is not None or record.stable is None or named == record.stable:
+        return None
+    target = rollback_target(world, record, pin)
+    return Problem(Reason.PINNED, f"{target.message}; {remedy}", PIN_TO) if target.away is None else None
 
 
 def _override_target(world: Observed, record: Record, request: Request) -> Target:
@@ -228,7 +248,7 @@ def rollback_outcomes(world: Observed, record: Record) -> dict[str, RollbackStat
             continue
         revert = record.revert
         if revert is not None and revert.cause.key == request.key:
-            done = revert.served_at is not None
+            done = revert.served_at is not None and unselected(world) is None
             out[request.value] = RollbackStatus(
                 outcome="Succeeded" if done else "Running",
                 message=revert.cause.message,

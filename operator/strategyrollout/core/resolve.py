@@ -2,9 +2,12 @@
 
 Kept apart from judging because everything that can be wrong with a gate's text is found here, once, with the path of
 the field; what comes out needs no more checks. Parameters are numbers and end up in limits, never in a query's text.
+
+An attempt keeps its gates as they were written when it began, beside their templates: when what is written now cannot
+be used, it goes on being judged by those.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,12 +16,15 @@ from pydantic import ValidationError
 from strategyrollout.api import gates as written
 from strategyrollout.api.conditions import Reason
 from strategyrollout.api.gates import GateTemplateSpec, Limit
-from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.model import read_alone
+from strategyrollout.api.rollout import OnBlind
 from strategyrollout.core.gates import Gate, Query
 from strategyrollout.core.observed import Problem
 
 Templates = Mapping[str, Mapping[str, Any] | GateTemplateSpec]
 """`GateTemplate/name` or `ClusterGateTemplate/name` -> its `spec`."""
+
+_GATES, _ON_BLIND = "gates", "onBlind"  # in a snapshot, beside templates, whose names have a slash
 
 
 class _Wrong(Exception):
@@ -29,11 +35,38 @@ class _Wrong(Exception):
         self.field = field
 
 
-def resolve(spec: RolloutSpec, templates: Templates) -> tuple[tuple[Gate, ...], tuple[Problem, ...]]:
+def kept_with_attempt(
+    gates: Iterable[written.Gate], on_blind: OnBlind, templates: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Everything a new attempt is judged by, as plain data that can be stored."""
+    return {**templates, _GATES: [gate.to_json() for gate in gates], _ON_BLIND: on_blind.to_json()}
+
+
+def kept_on_blind(kept: Mapping[str, Any]) -> OnBlind:
+    """`onBlind` as the attempt began with it; the default where an older operator kept none."""
+    return read_alone(OnBlind, kept.get(_ON_BLIND)) or OnBlind()
+
+
+def in_force(
+    now: Sequence[written.Gate], templates: Templates, kept: Mapping[str, Any], *, whole: bool
+) -> tuple[tuple[Gate, ...], tuple[Problem, ...]]:
+    """The gates in force, and what is wrong with those that are written now.
+
+    One that cannot be used as it is written now stays as it was when the attempt began (`kept`). Without the `whole`
+    spec one that is not there may only be unreadable, so it stays too.
+    """
+    gates, problems = resolve(now, templates)
+    usable, named = {gate.name for gate in gates}, {gate.name for gate in now}
+    began = [read_alone(written.Gate, gate) for gate in kept.get(_GATES) or []]  # by a newer operator, perhaps
+    lost = [g for g in began if g is not None and g.name not in usable and (g.name in named or not whole)]
+    return (*gates, *resolve(lost, kept)[0]), problems
+
+
+def resolve(now: Sequence[written.Gate], templates: Templates) -> tuple[tuple[Gate, ...], tuple[Problem, ...]]:
     """The gates that can be judged, and what keeps the others from it. No gate is in both."""
     gates: list[Gate] = []
     problems: list[Problem] = []
-    for gate in spec.gates:
+    for gate in now:
         try:
             gates.append(_gate(gate, templates))
         except _Wrong as wrong:

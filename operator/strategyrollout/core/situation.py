@@ -4,66 +4,18 @@ A chain from most to least important; each rule looks at the view and either tel
 three kstatus conditions follow from `kind`, by the table of DESIGN 3.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 from strategyrollout.api.conditions import Reason
-from strategyrollout.api.meta import NOBODY
 from strategyrollout.api.scalars import format_duration, format_percent
 from strategyrollout.core.advance import Trial, has_capacity, hold_ends, wanted_replicas
 from strategyrollout.core.buckets import is_frozen
-from strategyrollout.core.health import Health, Judged, advance_blockers
 from strategyrollout.core.moves import Barrier
-from strategyrollout.core.observed import Consumer, Observed
+from strategyrollout.core.observed import Consumer
 from strategyrollout.core.quarantine import is_blocked
-from strategyrollout.core.revert import is_late, is_settled, running
-
-Kind = Literal["Moving", "Steady", "Stopped"]
-"""Moving: Reconciling. Steady: Ready. Stopped: Stalled."""
+from strategyrollout.core.reached import as_reached
+from strategyrollout.core.revert import is_late, running
+from strategyrollout.core.view import Situation, View
 
 _SILENT_MS = 180_000  # a router renews its Lease every minute
-
-
-@dataclass
-class View:
-    """What a pass knows beyond the world: filled once, read by everything that reports."""
-
-    world: Observed
-    trial: Trial | None
-    health: Health
-    barrier: Barrier | None = None
-    awaiting: tuple[Judged, ...] = field(init=False, default=())
-    settles_at: int | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        world, trial = self.world, self.trial
-        if trial is not None and (not trial.holding or (ends := hold_ends(trial, world)) is None or world.now >= ends):
-            self.awaiting = advance_blockers(self.health, world)
-        if world.spec is not None and world.target is not None and not self._is_tried(world.target.hash):
-            first = world.stored is None or world.stored.spec.record.stable is None
-            pending = world.status.pending
-            if not is_settled(world, first=first):
-                since = pending.since if pending and pending.revision == world.target.hash else world.now
-                self.settles_at = since + world.spec.settle
-
-    def _is_tried(self, revision: str) -> bool:
-        stored = self.world.stored
-        trusted = stored is not None and stored.spec.record.stable == revision
-        return trusted or (self.trial is not None and self.trial.attempt.revision == revision)
-
-    def version(self, revision: str | None) -> str:
-        """A revision's version for people; its hash where the version is not known."""
-        known = self.world.revisions.get(revision or "")
-        return known.version if known else (revision or NOBODY)
-
-
-@dataclass(frozen=True)
-class Situation:
-    """Where a rollout is."""
-
-    reason: Reason
-    kind: Kind
-    message: str
 
 
 def situation(view: View) -> Situation:
@@ -71,18 +23,8 @@ def situation(view: View) -> Situation:
     for rule in (_going_back, _taken_back, _problem, _blind, _on_trial, _idle):
         told = rule(view)
         if told is not None:
-            unserved = told.kind == "Steady" and view.world.routers_ready == 0
-            return _without_routers(told) if unserved else told
+            return as_reached(view, told)
     return Situation(Reason.STARTING, "Moving", "waiting for the first pass")
-
-
-def _without_routers(told: Situation) -> Situation:
-    """Whatever the table says is served, nobody can be reached."""
-    if told.reason is Reason.PROMOTED:
-        return Situation(
-            Reason.STARTING, "Moving", "the version asked for has 100%, but no router is ready to serve it"
-        )
-    return Situation(told.reason, "Moving", f"{told.message}; no router is ready, so nothing is served")
 
 
 def _going_back(view: View) -> Situation | None:
@@ -143,7 +85,20 @@ def _problem(view: View) -> Situation | None:
     first = world.problems[0]
     more = f" (and {len(world.problems) - 1} more)" if len(world.problems) > 1 else ""
     where = f"{first.path}: " if first.path and not first.message.startswith(first.path) else ""
-    return Situation(Reason(first.reason), "Stopped", f"{where}{first.message}{more}")
+    return Situation(Reason(first.reason), "Stopped", f"{where}{first.message}{more}{_still_judged(view)}")
+
+
+def _still_judged(view: View) -> str:
+    """What goes on although the spec cannot be read: the candidate keeps its share, and whoever judges it."""
+    record = view.world.stored.spec.record if view.world.stored else None
+    if view.world.spec is not None or record is None or record.attempt is None:
+        return ""
+    gates = ", ".join(judged.gate.name for judged in view.health.gates)
+    stays = f"; {view.version(record.attempt.revision)} stays at {format_percent(record.attempt.weight)}"
+    if not gates:
+        return f"{stays}, and no gate can be read to judge it"
+    unjudged = ", ".join(view.world.unjudged)
+    return f"{stays}, judged by {gates}" + (f", but not by {unjudged}, which cannot be read" if unjudged else "")
 
 
 def _blind(view: View) -> Situation | None:
