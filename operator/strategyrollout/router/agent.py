@@ -59,7 +59,8 @@ class Agent:
         return code
 
     def _besides(self) -> list[Coroutine[None, None, None]]:
-        return [self._enforcement.keep_connected(), self._endpoints.follow(), self._look()]
+        disk = self._enforcement.disk
+        return [self._enforcement.keep_connected(), self._endpoints.follow(), self._look(), disk.keep_synced()]
 
     async def _serve(self) -> None:
         """Open the Lease, then read and acknowledge; once more from the start if somebody deletes the Lease."""

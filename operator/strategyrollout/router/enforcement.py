@@ -1,22 +1,22 @@
 """Puts tables into force in the proxy, and nothing else may: every change of its memory goes through here, one by one.
 
-Order matters throughout. Disk before memory: a proxy that restarts must not undo a revert. Servers before the map that
+Order matters throughout. File before memory: a proxy that restarts must not undo a revert. Servers before the map that
 names them. A new table and the deadline of the read that brought it in one swap: a deadline set before the table would
 let the old one go on too long.
 """
 
 import asyncio
 import logging
-import os
 import sys
 import time
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 from strategyrollout.core import routing
-from strategyrollout.core.routing import Row, Table
+from strategyrollout.core.routing import Table
 from strategyrollout.router.admin import Admin, CommandFailed, ProxyGone
 from strategyrollout.router.backends import Address, Backends
+from strategyrollout.router.disk import Disk
 from strategyrollout.router.flight import Flight, Sample, begun_before, requests_so_far, samples_in
 from strategyrollout.router.settings import MAP, SOCKET
 
@@ -43,7 +43,8 @@ class Enforcement:
         self._cuts: list[tuple[float, int, frozenset[str]]] = []
         self._not_after = 0
         self._refusing = False
-        self._floor = routing.epoch_in(_read_disk(self._map))
+        self.disk = Disk(self._map)
+        self._floor = routing.epoch_in(self.disk.read())
         self.table: Table | None = None
         """The newest since the first that a consistent read confirmed; in force whenever the proxy is reachable."""
         self.met = asyncio.Event()
@@ -130,7 +131,7 @@ class Enforcement:
         old = self.table
         busy = [name for name, sample in (await self._samples()).items() if sample.current]
         self._backends.assign(table.revisions, busy)
-        _write_disk(self._map, routing.rows(table, self._backends.of))
+        self.disk.write(routing.rows(table, self._backends.of))
         if old is None:
             left = frozenset(routing.backend_names())
         else:
@@ -261,26 +262,3 @@ class Enforcement:
         except ProxyGone as error:
             log.warning("the proxy does not answer: %s", error)
             return ""
-
-
-def _read_disk(path: Path) -> list[Row]:
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
-
-
-def _write_disk(path: Path, entries: list[Row]) -> None:
-    """Replace the file in one step; on return it survives a crash of the machine."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.writelines(f"{key} {value}\n" for key, value in entries)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
