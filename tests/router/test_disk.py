@@ -22,13 +22,13 @@ async def syncing(disk: Disk) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_is_written_is_there_for_the_next_process_at_once(tmp_path: Path) -> None:
+def test_what_is_written_is_there_for_the_next_process_at_once(tmp_path: Path) -> None:
     Disk(tmp_path / "units.map").write([("epoch", "7"), ("0-4999", "admit slot0")])
     assert Disk(tmp_path / "units.map").read() == [("epoch", "7"), ("0-4999", "admit slot0")]
     assert [path.name for path in tmp_path.iterdir()] == ["units.map"]
 
 
-async def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
     assert Disk(tmp_path / "units.map").read() == []
 
 
