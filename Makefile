@@ -1,4 +1,4 @@
-# Every target does its own set-up; nothing but `CLUSTER=node` needs root, and `CLUSTER=kind` Docker. `make help` lists them.
+# Every target does its own set-up; nothing but `CLUSTER=node` and `B=one-node` needs root, and `CLUSTER=kind` Docker. `make help` lists them.
 SHELL := /bin/bash
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
@@ -42,9 +42,7 @@ e2e: .venv/.ready ## the product installed in a real cluster (CLUSTER=node as ro
 	@$(PY) -m tests.e2e --cluster $(or $(CLUSTER),node) $(if $(KEEP),--keep) -- $(T)
 
 bench: prepared ## latencies and footprint, printed as distributions (make bench B=name to run one)
-	@$(if $(filter images,$(B)),$(PY) -m tests.images prepare)
-	@$(PY) -m tests.cluster.build kwok >/dev/null
-	@$(PY) -m tests.cluster.enter -- $(PY) -m tests.bench $(B)
+	@$(PY) -m tests.bench $(B)
 
 generate: .venv/.ready ## write CRDs, API reference, the chart's rules and the manifests anew from their sources
 	@$(PY) -m strategyrollout.api.generate

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tests.bench.figures import Report
-from tests.operator_process import Operator
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _MIB = 1024.0
+ELSE = "everything else"
+"""What the machine was busy with that has nothing to do with the bench."""
+
+
+class Measured(Protocol):
+    """An operator, wherever it runs."""
+
+    @property
+    def pid(self) -> int:
+        """As this process sees it."""
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Status and text of one of its pages."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class Spent:
     """(verb, resource) -> requests to the API server."""
     queries: float = 0.0
     others: dict[str, float] = field(default_factory=dict)
-    """CPU seconds of the programs beside the operator, and of everything else on the machine."""
+    """CPU seconds of the programs beside the operator, of all pods together, and of everything else on the machine."""
 
     @property
     def core(self) -> float:
@@ -40,16 +54,16 @@ class Footprint:
     """Begin with `await Footprint.of(operator)`; `await spent()` says what was spent since."""
 
     def __init__(
-        self, operator: Operator, folders: Sequence[Path], requests: Counter[tuple[str, str]], queries: float
+        self, operator: Measured, folders: Sequence[Path], requests: Counter[tuple[str, str]], queries: float
     ) -> None:
         self._operator = operator
         self._requests, self._queries = requests, queries
         self._pids = {name: pid for folder in folders for name, pid in _programs(folder)} | {"the bench": os.getpid()}
-        self._others = self._cpu_of_others()
+        self._others, self._pods = self._cpu_of_others(), self._cpu_of_pods()
         self._cpu, self._at = cpu_seconds(operator.pid), time.monotonic()
 
     @classmethod
-    async def of(cls, operator: Operator, *folders: Path) -> Footprint:
+    async def of(cls, operator: Measured, *folders: Path) -> Footprint:
         """Begins now. `folders` are those in which programs keep their pid files."""
         return cls(operator, folders, *await _counters(operator))
 
@@ -60,18 +74,30 @@ class Footprint:
         requests, queries = await _counters(self._operator)
         made = {key: count - self._requests[key] for key, count in requests.items() if count != self._requests[key]}
         others = {name: seconds - self._others[name] for name, seconds in self._cpu_of_others().items()}
-        others["everything else"] -= cpu - self._cpu + sum(others.values()) - others["everything else"]
+        pods = self._cpu_of_pods()
+        others["pods"] = sum(seconds - self._pods.get(pid, 0.0) for pid, seconds in pods.items())
+        others[ELSE] -= cpu - self._cpu + sum(others.values()) - others[ELSE]
         return Spent(at - self._at, cpu - self._cpu, resident, peak, made, queries - self._queries, others)
 
     def _cpu_of_others(self) -> dict[str, float]:
-        return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, "everything else": busy_seconds()}
+        return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, ELSE: busy_seconds()}
+
+    def _cpu_of_pods(self) -> dict[int, float]:
+        """By process: whatever has no name here and still runs in this namespace, where nobody else is."""
+        named = {self._operator.pid, *self._pids.values()}
+        found = {}
+        for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
+            if pid not in named:
+                with contextlib.suppress(OSError):
+                    found[pid] = cpu_seconds(pid)
+        return found
 
 
 def tell(report: Report, spent: Spent, *, requests: bool = True) -> None:
     """Adds the lines about the operator to a report."""
     report.cost("operator CPU", f"{spent.cpu:.2f} s in {spent.seconds:.1f} s = {spent.core:.1f} % of a core")
     for name, seconds in sorted(spent.others.items(), key=lambda item: -item[1]):
-        if seconds >= 0.01 * spent.seconds:
+        if name == ELSE or seconds >= 0.01 * spent.seconds:
             report.cost(f"  beside it: {name}", f"{seconds:.2f} s = {100 * seconds / spent.seconds:.0f} % of a core")
     report.cost("operator memory", f"{spent.resident:.0f} MiB resident, {spent.peak:.0f} MiB at most")
     report.cost("Prometheus queries", f"{spent.queries:.0f} = {spent.queries / spent.seconds:.2f}/s")
@@ -109,7 +135,7 @@ def memory(pid: int) -> tuple[float, float]:
     return int(lines["VmRSS"].split()[0]) / _MIB, int(lines["VmHWM"].split()[0]) / _MIB
 
 
-async def _counters(operator: Operator) -> tuple[Counter[tuple[str, str]], float]:
+async def _counters(operator: Measured) -> tuple[Counter[tuple[str, str]], float]:
     _, text = await operator.page("/metrics")
     requests: Counter[tuple[str, str]] = Counter()
     queries = 0.0

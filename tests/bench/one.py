@@ -1,4 +1,7 @@
-"""One rollout with real routers: from a sample being readable to every router having stopped the candidate."""
+"""One rollout with real routers: from a sample being readable to every router having stopped the candidate.
+
+The same measurement on pods that are processes (`one`) and on a real node (`one-node`); places.py makes either.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +20,11 @@ from strategyrollout.api import meta
 from strategyrollout.cluster.access import from_kubeconfig
 from strategyrollout.cluster.client import Api
 from strategyrollout.cluster.kinds import ASSIGNMENTS, LEASES, ROLLOUTS
-from tests.api.install import install_crds
-from tests.bench import manifests
-from tests.bench.crowd import PRODUCTION
+from tests.bench import manifests, places
 from tests.bench.figures import Report
 from tests.bench.footprint import Footprint, tell
-from tests.bench.signals import Signals
-from tests.cluster.cluster import Cluster
+from tests.bench.places import Place
 from tests.cluster.processes import until
-from tests.operator_process import Operator
-from tests.router.image import add_router_image
-from tests.strategy.image import add_image, pod_template
 
 Object = dict[str, Any]
 # Scrapes at another pace than queries, so that the wait for the next query is any part of the interval.
@@ -93,23 +90,16 @@ class _Followed:
 
 
 class _World:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Place, api: Api, followed: _Followed) -> None:
+        self._place, self._api, self.followed = place, api, followed
 
+    @classmethod
     @contextlib.asynccontextmanager
-    async def ready(self) -> AsyncIterator[_World]:
+    async def ready(cls, place: Place) -> AsyncIterator[_World]:
         """The rollout holds at 10 % inside."""
+        cluster, access = place.cluster, from_kubeconfig(str(place.cluster.kubeconfig))
         async with contextlib.AsyncExitStack() as stack:
-            cluster = await stack.enter_async_context(Cluster.start(self._folder / "cluster"))
-            await cluster.stop_prometheus()
-            self.signals = await stack.enter_async_context(Signals(self._folder, _SCRAPE).running())
-            await install_crds(cluster)
-            access = from_kubeconfig(str(cluster.kubeconfig))
-            self.api = await stack.enter_async_context(Api(access))
-            router = add_router_image(cluster.images)
-            settings = {**PRODUCTION, "prometheus": self.signals.url, "router_image": router}
-            self.operator = Operator(cluster, self._folder, None, **settings)
-            await stack.enter_async_context(self.operator.running())
+            api = await stack.enter_async_context(Api(access))
             await cluster.apply(manifests.namespace(_NAMESPACE), manifests.gate_template(f"{_GATE_MS}ms"))
             await cluster.service_account_exists(_NAMESPACE, "default")
             session = await stack.enter_async_context(
@@ -119,19 +109,20 @@ class _World:
                     timeout=aiohttp.ClientTimeout(total=None),
                 )
             )
-            self.followed = _Followed(self.api, session, access.host)
+            world = cls(place, api, _Followed(api, session, access.host))
             for kind in (ASSIGNMENTS, LEASES):
-                task = asyncio.create_task(self.followed.follow(kind.path(_NAMESPACE)))
+                task = asyncio.create_task(world.followed.follow(kind.path(_NAMESPACE)))
                 stack.push_async_callback(_ended, task)
-            await self._version(cluster, "1.0.0")
-            await until("the first version serves", self._served, 60)
-            await self._version(cluster, "2.0.0")
-            await self.followed.until("10 %", lambda: self.followed.holding)
-            yield self
+            await world._version("1.0.0")
+            await until("the first version serves", world._served, 60)
+            await world._version("2.0.0")
+            await world.followed.until("10 %", lambda: world.followed.holding)
+            yield world
 
-    async def _version(self, cluster: Cluster, version: str) -> None:
-        template = pod_template(add_image(cluster.images, version))
-        await cluster.apply(manifests.rollout(_NAMESPACE, _NAME, version, routers=_ROUTERS, template=template))
+    async def _version(self, version: str) -> None:
+        template = await self._place.template(version)
+        rollout = manifests.rollout(_NAMESPACE, _NAME, version, routers=_ROUTERS, template=template)
+        await self._place.cluster.apply(rollout)
 
     async def _served(self) -> bool:
         return bool(self.followed.record.get("stable")) and len(self.followed.acks) == _ROUTERS
@@ -140,7 +131,7 @@ class _World:
         """One breach; moments in seconds since 1970."""
         followed = self.followed
         subject = (_NAMESPACE, _NAME, followed.record["attempt"]["revision"])
-        readable = await self.signals.breach(subject)
+        readable = await self._place.signals.breach(subject)
         await followed.until("the Freeze", lambda: followed.reverting)
         frozen = followed.record.get("frozenAt")
         epoch, cause = followed.assignment["epoch"], followed.record["revert"]["cause"]
@@ -160,28 +151,29 @@ class _World:
     async def again(self, word: str) -> None:
         """The same candidate at 10 % once more."""
         subject = (_NAMESPACE, _NAME, self.followed.record["revert"]["away"])
-        self.signals.good([subject])
-        await self.signals.readable(subject)
+        self._place.signals.good([subject])
+        await self._place.signals.readable(subject)
         patch = {"metadata": {"annotations": {meta.ANNOTATION_RETRY: word}}}
-        await self.api.merge(ROLLOUTS.path(_NAMESPACE, _NAME), patch)
+        await self._api.merge(ROLLOUTS.path(_NAMESPACE, _NAME), patch)
         await self.followed.until("10 %", lambda: self.followed.holding)
 
 
-async def run(folder: Path) -> Report:
+async def run(folder: Path, *, node: bool = False) -> Report:
     """Breach, revert, retry, over and over."""
-    about = f"one rollout, {_ROUTERS} real routers, gate at {_GATE_MS} ms"
-    report = Report("one", about)
+    where = "on a real node" if node else "pods are processes"
+    about = f"one rollout, {_ROUTERS} real routers, gate at {_GATE_MS} ms, {where}"
+    report = Report("one-node" if node else "one", about)
     seen: list[dict[str, float]] = []
-    deadline = time.monotonic() + _LONGEST
-    async with _World(folder).ready() as world:
-        began = await Footprint.of(world.operator, folder, folder / "cluster")
-        world.signals.good([(_NAMESPACE, _NAME, world.followed.record["attempt"]["revision"])])
+    async with (places.node if node else places.process)(folder, _SCRAPE) as place, _World.ready(place) as world:
+        began = await Footprint.of(place.operator, folder, place.cluster.folder)
+        place.signals.good([(_NAMESPACE, _NAME, world.followed.record["attempt"]["revision"])])
+        deadline = time.monotonic() + _LONGEST
         while len(seen) < _SAMPLES and time.monotonic() < deadline:
             await asyncio.sleep(random.uniform(0.1, 0.1 + _GATE_MS / 1000))
             seen.append(await world.revert())
             await world.again(f"try-{len(seen)}")
         spent = await began.spent()
-        written = _written(world.operator.evidence)
+        written = _written(place.evidence)
 
     def between(start: str, end: str) -> list[float]:
         return [moments[end] - moments[start] for moments in seen]
@@ -201,9 +193,10 @@ async def run(folder: Path) -> Report:
     return report
 
 
-def _written(evidence: Path) -> dict[int, float]:
+def _written(evidence: Iterable[Path]) -> dict[int, float]:
     """Epoch -> when the answer to its write was there, by the operator's own evidence."""
-    lines = (json.loads(line) for line in evidence.read_text().splitlines())
+    texts = [path.read_text() for path in evidence if path.exists()]  # a replica that never led has decided nothing
+    lines = (json.loads(line) for text in texts for line in text.splitlines())
     return {line["written"]["spec"]["epoch"]: line["written"]["writtenAt"] / 1000 for line in lines}
 
 

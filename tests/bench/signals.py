@@ -21,7 +21,10 @@ from tests.cluster.processes import Program, until
 
 METRIC = "strategy_loss"
 LIMIT = "0.5"
-_EXPORTER, _PROMETHEUS = ("127.0.0.1", 9200), ("127.0.0.1", 9290)
+PORT = 9290
+"""Of the Prometheus."""
+_LOOPBACK = "127.0.0.1"
+_EXPORTER = (_LOOPBACK, 9200)
 _POLL = 0.002
 
 Subject = tuple[str, str, str]
@@ -31,8 +34,10 @@ Subject = tuple[str, str, str]
 class Signals:
     """Values by subject; a subject nobody named has no series."""
 
-    def __init__(self, folder: Path, scrape_interval: str) -> None:
+    def __init__(self, folder: Path, scrape_interval: str, address: str = _LOOPBACK) -> None:
+        """`address`: where Prometheus listens, for operators that are in a network of their own."""
         self._folder = folder
+        self._address = f"{address}:{PORT}"
         self._interval = scrape_interval
         self._values: dict[Subject, int] = {}
         self._scraped = asyncio.Event()
@@ -41,7 +46,7 @@ class Signals:
     @property
     def url(self) -> str:
         """Of the Prometheus."""
-        return f"http://{_PROMETHEUS[0]}:{_PROMETHEUS[1]}"
+        return f"http://{self._address}"
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Signals]:
@@ -116,7 +121,7 @@ class Signals:
         flags = {
             "config.file": str(path),
             "storage.tsdb.path": str(self._folder / "bench-prometheus"),
-            "web.listen-address": f"{_PROMETHEUS[0]}:{_PROMETHEUS[1]}",
+            "web.listen-address": self._address,
             "log.level": "warn",
         }
         self._program.start([str(binary("prometheus")), *(f"--{name}={value}" for name, value in flags.items())])

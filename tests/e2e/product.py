@@ -24,10 +24,11 @@ _QUICK = {"settings": {"resync": "10s", "check": "1s", "liveNumbers": "2s"}}
 class Product:
     """One release in the cluster."""
 
-    def __init__(self, cluster: Provider, images: Mapping[str, str]) -> None:
-        """`images`: references pinned by digest of `operator` and `router`."""
+    def __init__(self, cluster: Provider, images: Mapping[str, str], values: Mapping[str, Any] = _QUICK) -> None:
+        """`images`: references pinned by digest of `operator` and `router`. `values`: further ones of the chart."""
         self._cluster = cluster
         self.images = dict(images)
+        self._further = values
 
     def values(self) -> Object:
         """What a user would write into a file for `--values`."""
@@ -35,7 +36,7 @@ class Product:
             "image": _pinned(self.images["operator"]),
             "router": {"image": _pinned(self.images["router"])},
             "prometheus": self._cluster.prometheus_url,
-            **_QUICK,
+            **self._further,
         }
 
     async def install(self, values: Object | None = None) -> None:

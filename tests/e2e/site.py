@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.providers import Provider, provided
 from tests.cluster.realnode.cluster import NodeCluster
@@ -41,10 +42,15 @@ async def made(name: str, folder: Path) -> AsyncIterator[Site]:
     """A new cluster, with the product installed as a user would."""
     images = setting.images()
     async with provided(name, folder, images["pause"].archive) as cluster:
-        references = {part: await cluster.put_image(images[part].archive, images[part].name) for part in _PARTS}
-        product = Product(cluster, references)
-        await product.install()
-        yield Site(cluster, product, images["example-strategy"])
+        yield await installed(cluster, images)
+
+
+async def installed(cluster: Provider, images: Mapping[str, Image], values: Mapping[str, Any] | None = None) -> Site:
+    """The product in a cluster that has nothing of it yet. `values` instead of those that make tests quick."""
+    references = {part: await cluster.put_image(images[part].archive, images[part].name) for part in _PARTS}
+    product = Product(cluster, references) if values is None else Product(cluster, references, values)
+    await product.install()
+    return Site(cluster, product, images["example-strategy"])
 
 
 def keep(site: Site) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.access import Access
 from tests.cluster.control_plane import ADMIN_TOKEN, ControlPlane
@@ -95,6 +96,10 @@ class NodeCluster(Access):
     async def put_image(self, archive: Path, repository: str) -> str:
         """Let the cluster's registry have an image (an OCI archive); returns its reference pinned by digest."""
         return await self._machine.push(archive, repository)
+
+    def volume(self, pod: dict[str, Any], name: str) -> Path:
+        """Where an emptyDir of a pod lies on the node: the product's images have no shell to read its files with."""
+        return DATA / "kubelet" / "pods" / str(pod["metadata"]["uid"]) / "volumes" / "kubernetes.io~empty-dir" / name
 
     async def reach(self, namespace: str, pod: str, address: str, port: int) -> tuple[str, int]:
         """Where this process reaches a port of a pod: at the pod itself."""
