@@ -21,7 +21,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.processes import ClusterError, until
 from tests.cluster.realnode.addons import MONITORING
 from tests.cluster.realnode.cluster import NodeCluster
-from tests.cluster.realnode.place import ADDRESS
+from tests.cluster.realnode.place import ADDRESS, keep_volumes_in
 from tests.e2e import setting, site
 from tests.e2e.product import Product
 from tests.operator_process import Operator
@@ -65,6 +65,7 @@ async def process(folder: Path, scrape: str) -> AsyncIterator[Place]:
 async def node(folder: Path, scrape: str) -> AsyncIterator[Place]:
     """The operator is installed by its chart: two replicas in their image, with the rights and policies it ships."""
     images = setting.images()
+    keep_volumes_in(folder / "volumes")  # a router writes its table to disk before it acknowledges it
     async with (
         NodeCluster.start(folder / "cluster", images["pause"].archive) as cluster,
         Signals(folder, scrape, ADDRESS).running() as signals,

@@ -16,7 +16,7 @@ from tests.cluster.processes import ClusterError, until
 from tests.cluster.realnode import addons, configuration
 from tests.cluster.realnode.faults import Faults
 from tests.cluster.realnode.machine import Machine
-from tests.cluster.realnode.place import DATA, NAME
+from tests.cluster.realnode.place import DATA, KUBELET, NAME
 
 _NOT_INSIDE = "a real node runs in namespaces of its own; run this as: python -m tests.cluster.enter --node -- COMMAND"
 _PODS_READY_SECONDS = 60
@@ -99,7 +99,7 @@ class NodeCluster(Access):
 
     def volume(self, pod: dict[str, Any], name: str) -> Path:
         """Where an emptyDir of a pod lies on the node: the product's images have no shell to read its files with."""
-        return DATA / "kubelet" / "pods" / str(pod["metadata"]["uid"]) / "volumes" / "kubernetes.io~empty-dir" / name
+        return KUBELET / "pods" / str(pod["metadata"]["uid"]) / "volumes" / "kubernetes.io~empty-dir" / name
 
     async def reach(self, namespace: str, pod: str, address: str, port: int) -> tuple[str, int]:
         """Where this process reaches a port of a pod: at the pod itself."""

@@ -13,7 +13,7 @@ from tests.cluster.build import binary
 from tests.cluster.control_plane import kubeconfig_of
 from tests.cluster.processes import ClusterError, Program, until
 from tests.cluster.realnode import archive, configuration
-from tests.cluster.realnode.place import ADDRESS, DATA, NAME
+from tests.cluster.realnode.place import ADDRESS, DATA, KUBELET, NAME
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -68,8 +68,8 @@ class Machine:
         flags = {
             "config": self._folder / "kubelet.json",
             "kubeconfig": self._folder / "kubeconfig-kubelet",
-            "root-dir": DATA / "kubelet",
-            "cert-dir": DATA / "kubelet" / "pki",
+            "root-dir": KUBELET,
+            "cert-dir": KUBELET / "pki",
             "hostname-override": NAME,
             "node-ip": ADDRESS,
         }

@@ -27,6 +27,8 @@ POD_RANGE = "10.244.0.0/16"
 PODS_OF_NODE = "10.244.0.0/24"
 # Everything large or temporary; in memory, because overlay file systems and etcd are quick there and leave nothing.
 DATA = Path("/run/node")
+KUBELET = DATA / "kubelet"
+"""What the kubelet keeps, volumes of pods included."""
 _LIMIT = "8g"
 # The kubelet sets these for the whole machine. It may write; nobody hears it.
 _DECOYS = {"vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1"}
@@ -64,6 +66,13 @@ def set_up() -> None:
         subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
     if bridge.exists():
         bridge.write_text("1")
+
+
+def keep_volumes_in(folder: Path) -> None:
+    """On a disk from now on, as users have it: a program that waits for its disk does not wait for memory."""
+    for path in (folder, KUBELET):
+        path.mkdir(parents=True)
+    _mount("--bind", str(folder), str(KUBELET))
 
 
 def _folders() -> None:
