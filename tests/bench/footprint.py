@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _MIB = 1024.0
 ELSE = "everything else"
 """What the machine was busy with that has nothing to do with the bench."""
+WAITED = "someone waited for a disk"
+"""Of all processes of the machine."""
 
 
 class Measured(Protocol):
@@ -43,6 +46,8 @@ class Spent:
     queries: float = 0.0
     others: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the programs beside the operator, of all pods together, and of everything else on the machine."""
+    disk: float = math.nan
+    """Seconds in which something on the machine waited for a disk; a router does before it acknowledges."""
 
     @property
     def core(self) -> float:
@@ -60,6 +65,7 @@ class Footprint:
         self._requests, self._queries = requests, queries
         self._pids = {name: pid for folder in folders for name, pid in _programs(folder)} | {"the bench": os.getpid()}
         self._others, self._pods = self._cpu_of_others(), self._cpu_of_pods()
+        self._disk = _waited_for_disk()
         self._cpu, self._at = cpu_seconds(operator.pid), time.monotonic()
 
     @classmethod
@@ -77,7 +83,8 @@ class Footprint:
         pods = self._cpu_of_pods()
         others["pods"] = sum(seconds - self._pods.get(pid, 0.0) for pid, seconds in pods.items())
         others[ELSE] -= cpu - self._cpu + sum(others.values()) - others[ELSE]
-        return Spent(at - self._at, cpu - self._cpu, resident, peak, made, queries - self._queries, others)
+        disk = _waited_for_disk() - self._disk
+        return Spent(at - self._at, cpu - self._cpu, resident, peak, made, queries - self._queries, others, disk)
 
     def _cpu_of_others(self) -> dict[str, float]:
         return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, ELSE: busy_seconds()}
@@ -99,6 +106,8 @@ def tell(report: Report, spent: Spent, *, requests: bool = True) -> None:
     for name, seconds in sorted(spent.others.items(), key=lambda item: -item[1]):
         if name == ELSE or seconds >= 0.01 * spent.seconds:
             report.cost(f"  beside it: {name}", f"{seconds:.2f} s = {100 * seconds / spent.seconds:.0f} % of a core")
+    if not math.isnan(spent.disk):
+        report.cost(WAITED, f"{spent.disk:.2f} s = {100 * spent.disk / spent.seconds:.0f} % of the time")
     report.cost("operator memory", f"{spent.resident:.0f} MiB resident, {spent.peak:.0f} MiB at most")
     report.cost("Prometheus queries", f"{spent.queries:.0f} = {spent.queries / spent.seconds:.2f}/s")
     if requests:
@@ -118,6 +127,15 @@ def busy_seconds() -> float:
     """What all processors of the machine have worked since it started, for whomever."""
     user, nice, system, _idle, _wait, irq, softirq, steal = map(int, _first_line("/proc/stat")[1:9])
     return (user + nice + system + irq + softirq + steal) / _TICK
+
+
+def _waited_for_disk() -> float:
+    """Since the machine started; not a number where its kernel does not count."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/pressure/io").read_text().splitlines():
+            if line.startswith("some"):
+                return int(line.rpartition("total=")[2]) / 1e6
+    return math.nan
 
 
 def _first_line(path: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -27,8 +28,10 @@ from tests.bench.places import Place
 from tests.cluster.processes import until
 
 Object = dict[str, Any]
-# Scrapes at another pace than queries, so that the wait for the next query is any part of the interval.
-_ROUTERS, _GATE_MS, _SCRAPE, _SAMPLES, _LONGEST = 2, 100, "90ms", 320, 420.0
+# Scrapes at another pace than queries, and breaches at any part of the time after which both paces meet again: all else
+# in a round ends with an answer of the gate, and the wait for the next query shall be any part of the interval.
+_ROUTERS, _GATE_MS, _SCRAPE_MS, _SAMPLES, _LONGEST = 2, 100, 90, 320, 600.0
+_MEET_AGAIN = math.lcm(_GATE_MS, _SCRAPE_MS) / 1000
 _TARGET = 0.1
 _NAMESPACE, _NAME = "desk", "momentum"
 
@@ -164,12 +167,13 @@ async def run(folder: Path, *, node: bool = False) -> Report:
     about = f"one rollout, {_ROUTERS} real routers, gate at {_GATE_MS} ms, {where}"
     report = Report("one-node" if node else "one", about)
     seen: list[dict[str, float]] = []
-    async with (places.node if node else places.process)(folder, _SCRAPE) as place, _World.ready(place) as world:
+    made = places.node if node else places.process
+    async with made(folder, f"{_SCRAPE_MS}ms") as place, _World.ready(place) as world:
         began = await Footprint.of(place.operator, folder, place.cluster.folder)
         place.signals.good([(_NAMESPACE, _NAME, world.followed.record["attempt"]["revision"])])
         deadline = time.monotonic() + _LONGEST
         while len(seen) < _SAMPLES and time.monotonic() < deadline:
-            await asyncio.sleep(random.uniform(0.1, 0.1 + _GATE_MS / 1000))
+            await asyncio.sleep(random.uniform(0.1, 0.1 + _MEET_AGAIN))
             seen.append(await world.revert())
             await world.again(f"try-{len(seen)}")
         spent = await began.spent()

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.bench.footprint import ELSE
+from tests.bench.footprint import ELSE, WAITED
 
 _REPORTS = {"one": "process", "one-node": "real node"}
 _COLUMNS = {"median": "median", "p90": "p90", "p99": "p99", "most": "max"}
-_COSTS = ("operator CPU", "operator memory", ELSE)
+_COSTS = ("operator CPU", "operator memory", ELSE, WAITED)
 _WIDTH = 10
 
 Report = dict[str, Any]
