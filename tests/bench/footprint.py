@@ -47,7 +47,7 @@ class Spent:
     others: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the programs beside the operator, of all pods together, and of everything else on the machine."""
     disk: float = math.nan
-    """Seconds in which something on the machine waited for a disk; a router does before it acknowledges."""
+    """Seconds in which something on the machine waited for a disk; the operator and routers write to one."""
 
     @property
     def core(self) -> float:

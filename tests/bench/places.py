@@ -65,7 +65,7 @@ async def process(folder: Path, scrape: str) -> AsyncIterator[Place]:
 async def node(folder: Path, scrape: str) -> AsyncIterator[Place]:
     """The operator is installed by its chart: two replicas in their image, with the rights and policies it ships."""
     images = setting.images()
-    keep_volumes_in(folder / "volumes")  # a router writes its table to disk before it acknowledges it
+    keep_volumes_in(folder / "volumes")  # as users have them, slow disks included
     async with (
         NodeCluster.start(folder / "cluster", images["pause"].archive) as cluster,
         Signals(folder, scrape, ADDRESS).running() as signals,

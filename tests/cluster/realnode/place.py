@@ -6,6 +6,7 @@ folders: kubelet and CNI have paths built in; here they lie in memory and are go
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -69,7 +70,8 @@ def set_up() -> None:
 
 
 def keep_volumes_in(folder: Path) -> None:
-    """On a disk from now on, as users have it: a program that waits for its disk does not wait for memory."""
+    """On a disk from now on, as users have it: what waits for a disk does not wait for memory."""
+    shutil.rmtree(folder, ignore_errors=True)  # a kubelet would take up the pods of an earlier run
     for path in (folder, KUBELET):
         path.mkdir(parents=True)
     _mount("--bind", str(folder), str(KUBELET))
