@@ -16,6 +16,7 @@ SERVICE_RANGE = "10.96.0.0/16"
 HOST_ADDRESS = "10.244.0.1"
 POD_PREFIX = 16
 _BRIDGE = "pods"
+_BRIDGE_MAC = "02:00:00:00:00:02"
 _DEAD_END = "deadend"
 _DEAD_MAC = "02:00:00:00:00:01"
 
@@ -46,7 +47,9 @@ def set_up() -> None:
         [
             "link set lo up",
             f"addr add {API_ADDRESS}/32 dev lo",
-            f"link add {_BRIDGE} type bridge forward_delay 0",
+            # Without an address of its own a bridge goes by the lowest of its ports; pods that have learned it reach
+            # nobody for half a minute once the pod of that port is gone.
+            f"link add {_BRIDGE} address {_BRIDGE_MAC} type bridge forward_delay 0",
             f"addr add {HOST_ADDRESS}/{POD_PREFIX} dev {_BRIDGE}",
             f"link set {_BRIDGE} up",
         ]
