@@ -32,6 +32,7 @@ class Machine:
 
     def prepare(self) -> None:
         """Before the control plane: the certificate by which the API server asks the kubelet for logs."""
+        shutil.rmtree(self._folder / "pids", ignore_errors=True)  # of an earlier run, whose process ids mean others now
         certificates = self._folder / "certs" / "node"
         certificates.mkdir(parents=True, exist_ok=True)
         new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
