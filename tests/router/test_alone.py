@@ -148,6 +148,17 @@ async def test_events_of_newer_tables_prolong_nothing_either(serving: Router, ap
     assert await statuses(serving, SERVED) == RUN_OUT
 
 
+async def test_an_event_of_a_table_with_a_shorter_lease_ends_the_right_that_a_longer_one_gave(
+    serving: Router, api: FakeApi
+) -> None:
+    api.put_assignment({**assignment(11, *SPLIT), "lease": "60s"})
+    await serving.acked(11)
+    await asyncio.sleep(0.3)  # the read that follows the event
+    api.answering.clear()
+    api.put_assignment(assignment(12, *SPLIT))
+    assert await runs_out(serving) <= LEASE + 0.2
+
+
 async def test_a_freeze_is_in_force_by_its_event_alone_while_no_read_is_answered(serving: Router, api: FakeApi) -> None:
     api.answering.clear()
     started = time.monotonic()

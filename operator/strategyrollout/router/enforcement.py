@@ -42,6 +42,7 @@ class Enforcement:
         self._leaving: frozenset[str] = frozenset()
         self._cuts: list[tuple[float, int, frozenset[str]]] = []
         self._not_after = 0
+        self._read_at = 0
         self._refusing = False
         self.disk = Disk(self._map)
         self._floor = routing.epoch_in(self.disk.read())
@@ -108,6 +109,7 @@ class Enforcement:
         async with self._lock:
             if table.epoch < self._floor or (self.table and table.epoch == self.table.epoch and table != self.table):
                 return False
+            self._read_at = max(self._read_at, sent_at)
             not_after = routing.not_after(sent_at, table.lease)
             if table != self.table:
                 await self._adopt(table, not_after)
@@ -119,12 +121,13 @@ class Enforcement:
     async def learn(self, table: Table) -> bool:
         """An event brought this table: in force at once when it is newer than the one that is. Whether it was.
 
-        The deadline of leased ranges stays what the last read made it. Raises OSError (disk).
+        No deadline gets later by it, and one of a longer lease gets earlier: the operator waits for a silent router
+        only as long as the newest table says. Raises OSError (disk).
         """
         async with self._lock:
             if self.table is None or table.epoch <= self._floor:
                 return False
-            await self._adopt(table, self._not_after)
+            await self._adopt(table, min(self._not_after, routing.not_after(self._read_at, table.lease)))
         return True
 
     async def _adopt(self, table: Table, not_after: int) -> None:
