@@ -7,6 +7,7 @@ within a fraction of one, come first and have the machine to themselves.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ _TESTS = Path(__file__).parent
 _ALONE = ("traffic", "router", "conformance", "orders")
 _WAITING = ("cli", "election", "upgrade", "images")
 _NOT_HERE = ("e2e",)  # has a command of its own
+_A_FAILURE = ("FAILED ", "ERROR ")  # how pytest's summary begins the line that names one
 
 
 def _others() -> list[str]:
@@ -29,19 +31,27 @@ def _others() -> list[str]:
 def _start(folders: Sequence[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.cluster.enter", "--", sys.executable, "-m", "pytest", "--durations=15"]
     command += [f"tests/{folder}" for folder in folders]
-    return subprocess.Popen(command, cwd=_TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wide = {**os.environ, "COLUMNS": "400"}  # else pytest cuts off why something failed
+    return subprocess.Popen(
+        command, cwd=_TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=wide
+    )
 
 
-def _tell(name: str, lane: subprocess.Popen[str]) -> None:
+def _tell(name: str, lane: subprocess.Popen[str], failures: list[str]) -> None:
     assert lane.stdout is not None
     for line in lane.stdout:
         print(f"{name} | {line}", end="", flush=True)
+        if line.startswith(_A_FAILURE):
+            failures.append(line)
 
 
-def side_by_side(lanes: dict[str, Sequence[str]]) -> dict[str, int]:
-    """Runs these lanes (name -> folders) at once; returns the exit status of each. Ends them when interrupted."""
+def side_by_side(lanes: dict[str, Sequence[str]], failures: list[str]) -> dict[str, int]:
+    """Runs these lanes (name -> folders) at once; returns the exit status of each. Ends them when interrupted.
+
+    What failed is added to `failures`, a line each, so that it can be said once more at the end.
+    """
     running = {name: _start(folders) for name, folders in lanes.items()}
-    tellers = [threading.Thread(target=_tell, args=pair) for pair in running.items()]
+    tellers = [threading.Thread(target=_tell, args=(*pair, failures)) for pair in running.items()]
     for teller in tellers:
         teller.start()
     try:
@@ -56,9 +66,11 @@ def side_by_side(lanes: dict[str, Sequence[str]]) -> dict[str, int]:
 def main() -> int:
     """Returns 0 when everything passed."""
     began = time.monotonic()
-    results = side_by_side({"alone": _ALONE})
-    results |= side_by_side({"waiting": _WAITING, "others": _others()})
+    failures: list[str] = []
+    results = side_by_side({"alone": _ALONE}, failures)
+    results |= side_by_side({"waiting": _WAITING, "others": _others()}, failures)
     failed = [name for name, status in results.items() if status]
+    print("".join(failures), end="")
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     print(f"{'FAILED in ' + ', '.join(failed) if failed else 'all tests passed'}; {minutes} min {seconds} s")
     return 1 if failed else 0
