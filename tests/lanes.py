@@ -31,7 +31,7 @@ def _others() -> list[str]:
 def _start(folders: Sequence[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.cluster.enter", "--", sys.executable, "-m", "pytest", "--durations=15"]
     command += [f"tests/{folder}" for folder in folders]
-    wide = {**os.environ, "COLUMNS": "400"}  # else pytest cuts off why something failed
+    wide = {**os.environ, "COLUMNS": "200"}  # else pytest cuts off why something failed
     return subprocess.Popen(
         command, cwd=_TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=wide
     )

@@ -1,24 +1,31 @@
 """Kopf, and nothing else knows Kopf: it watches, we cache and queue.
 
 Only `on.event` is used, with null storages: Kopf then never writes to an object, keeps no state and runs no timers.
-What its conveniences cost and how they fail was measured before they were left out (docs/decisions).
+What its conveniences cost and how they fail was measured before they were left out (docs/decisions). Nor does it list:
+a watch begins where our own list of the kind ended, and what a watch has lost is found by a list of ours again.
 """
 
 import asyncio
 import datetime
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import kopf
+from kopf._cogs.clients import fetching
 from kopf._core.reactor.inventory import ResourceMemories  # a parameter of the public `spawn_tasks`
 
 from strategyrollout.cluster.access import Access
 from strategyrollout.cluster.cache import Body, Cache
 from strategyrollout.cluster.kinds import ROLLOUTS, ROUTERS, WATCHED, Kind
+from strategyrollout.ports import Unavailable
+
+Listed = Callable[[Kind, str | None], Awaitable[str]]
+"""(kind, namespace or None for all) -> the resourceVersion of a list that the cache has taken in."""
 
 _CREDENTIALS_AGE = datetime.timedelta(minutes=10)
 _LOGIN_AGAIN = 2.0
+_LIST_AGAIN = 1.0
 _WATCHER = "watcher for "
 
 
@@ -145,6 +152,25 @@ def watchers(namespaces: int) -> tuple[int, int]:
     return alive, sum(max(1, namespaces) if kind.namespaced else 1 for kind in WATCHED)
 
 
+def listing(listed: Listed) -> Callable[..., AsyncIterator[tuple[list[Body], str]]]:
+    """What Kopf calls before it watches a kind, and again when the server has forgotten where the watch was.
+
+    Its own reads every object and hands them on one by one; here they are in the cache already. It never reports what
+    was deleted in between either, and our lists do.
+    """
+    kinds = {(kind.group, kind.version, kind.plural): kind for kind in WATCHED}
+
+    async def fetch_objs(*, resource: Any, namespace: str | None, **_: Any) -> AsyncIterator[tuple[list[Body], str]]:
+        try:
+            version = await listed(kinds[resource.group, resource.version, resource.plural], namespace)
+        except Unavailable as error:
+            await asyncio.sleep(_LIST_AGAIN * random.uniform(0.75, 1.25))
+            raise TimeoutError(str(error)) from error  # the one error after which Kopf begins anew, without end
+        yield [], version
+
+    return fetch_objs
+
+
 async def run(
     cache: Cache,
     access: Callable[[], Access],
@@ -152,6 +178,7 @@ async def run(
     stop: asyncio.Event,
     started: Callable[[], object],
     *,
+    listed: Listed,
     selector: str = "",
 ) -> None:
     """Watches until `stop` is set, or for ever. Returning before that, or raising, means that watching has failed.
@@ -159,6 +186,7 @@ async def run(
     `started` is called once Kopf has set its signal handlers, so that they can be replaced. Tasks that begin after the
     call and still run at its end are taken for Kopf's own and cancelled: end yours first.
     """
+    fetching.fetch_objs = listing(listed)  # there is no setting for it; tests see to it that Kopf lists nothing
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry(cache, access),

@@ -188,7 +188,8 @@ class Process:
                 asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
 
         namespaces, selector = self.settings.namespaces, self.settings.selector
-        await handlers.run(self.cache, find_access, namespaces, self._stop_watching, ours, selector=selector)
+        stop, listed = self._stop_watching, self.resync.listed
+        await handlers.run(self.cache, find_access, namespaces, stop, ours, listed=listed, selector=selector)
 
     async def _checks(self) -> None:
         """What traffic and people in a hurry depend on is compared often; everything while a watcher is missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -17,6 +18,9 @@ from tests.cluster.control_plane import ADMIN_TOKEN
 Object = dict[str, Any]
 OURS = f"/apis/{API_VERSION}"
 _PREFIXES = {"ConfigMap": "/api/v1", "Service": "/api/v1", "Pod": "/api/v1", "Deployment": "/apis/apps/v1"}
+
+_NOT_YET, _AGAIN = 429, 0.1
+"""What a server answers that has known a kind for a moment only; and seconds until it is asked again."""
 
 
 class Refused(Exception):
@@ -48,14 +52,18 @@ class Api:
         await self._session.close()
 
     async def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Object:
-        """One request; raises Refused."""
+        """One request, again when the server says that it is not ready for it; raises Refused."""
         headers = {"Content-Type": kind}
         data = None if body is None else json.dumps(body)
-        async with self._session.request(method, self._server + path, data=data, headers=headers) as response:
-            answer: Object = await response.json(content_type=None)
-        if response.status >= 400:
-            raise Refused(f"{response.status} {answer.get('message')}")
-        return answer
+        while True:
+            async with self._session.request(method, self._server + path, data=data, headers=headers) as response:
+                answer: Object = await response.json(content_type=None)
+            if response.status == _NOT_YET:
+                await asyncio.sleep(_AGAIN)
+                continue
+            if response.status >= 400:
+                raise Refused(f"{response.status} {answer.get('message')}")
+            return answer
 
     async def get(self, path: str) -> Object:
         """An object or a list."""
@@ -85,7 +93,12 @@ class Api:
             yield "ADDED", item
         version = listed["metadata"]["resourceVersion"]
         url = f"{self._server}{collection}?{selector}&watch=1&resourceVersion={version}"
-        async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as response:
-            async for line in response.content:
-                event = json.loads(line)
-                yield event["type"], event["object"]
+        while True:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as response:
+                if response.status != _NOT_YET:
+                    response.raise_for_status()
+                    async for line in response.content:
+                        event = json.loads(line)
+                        yield event["type"], event["object"]
+                    return
+            await asyncio.sleep(_AGAIN)

@@ -26,6 +26,8 @@ HEADER = "X-Account-Id"
 SALT = "ro-7f3a"
 UID = "uid-of-ro"
 STABLE, CANDIDATE = "aaaaaaaaaa", "bbbbbbbbbb"
+LEASE = 3.0
+"""Of the tables here (s): so long that a machine which stands still for a moment is no router that has failed."""
 _numbers = itertools.count(1)
 _worker = int((os.environ.get("PYTEST_XDIST_WORKER") or "gw0").removeprefix("gw"))
 
@@ -104,7 +106,7 @@ def span(start: int, end: int, owner: str, *, to: str | None = None, token: int 
     return {"from": start, "to": end, "owner": owner, **moving, "token": token, "leased": leased}
 
 
-def assignment(epoch: int, *ranges: Any, drain: str = "500ms", lease: str = "1500ms") -> dict[str, Any]:
+def assignment(epoch: int, *ranges: Any, drain: str = "500ms", lease: str = f"{LEASE:g}s") -> dict[str, Any]:
     """A spec, with fields that this router has never heard of."""
     return {
         "epoch": epoch,

@@ -16,6 +16,7 @@ from strategyrollout.core.routing import bucket_of
 from tests.router.fake_api import FakeApi
 from tests.router.router import (
     CANDIDATE,
+    LEASE,
     SALT,
     STABLE,
     UID,
@@ -27,7 +28,6 @@ from tests.router.router import (
     until,
 )
 
-LEASE = 1.5
 OF_STABLE = next(str(n) for n in range(99) if bucket_of(SALT, str(n)) >= 5000)
 OF_CANDIDATE = next(str(n) for n in range(99) if bucket_of(SALT, str(n)) < 5000)
 SPLIT = (span(0, 4999, CANDIDATE, leased=True), span(5000, 9999, STABLE))
@@ -37,7 +37,7 @@ RUN_OUT = {OF_STABLE: 200, OF_CANDIDATE: 423}
 
 @pytest_asyncio.fixture
 async def serving(router: Router, api: FakeApi) -> Router:
-    """A router with the candidate at 50 %, leased for 1.5 s."""
+    """A router with the candidate at 50 %, leased for `LEASE`."""
     api.put_assignment(assignment(10, *SPLIT))
     await router.acked(10)
     assert await statuses(router, SERVED) == SERVED
@@ -45,16 +45,18 @@ async def serving(router: Router, api: FakeApi) -> Router:
 
 
 async def runs_out(router: Router) -> float:
-    """Seconds until the leased range is refused; the rest is served all the while."""
-    started = time.monotonic()
+    """Seconds until the last order of the leased range that was served was sent; the rest is served all the while."""
+    started = last = sent = time.monotonic()
     while (answer := await statuses(router, SERVED)) == SERVED:
-        assert time.monotonic() - started < LEASE + 0.5, "leased range still served"
+        assert sent - started < LEASE + 0.5, "leased range still served"
+        last = sent
         await asyncio.sleep(0.02)
+        sent = time.monotonic()
     assert answer == RUN_OUT
-    return time.monotonic() - started
+    return last - started
 
 
-async def comes_back(router: Router, within: float = 3.0) -> float:
+async def comes_back(router: Router, within: float = 10.0) -> float:
     started = time.monotonic()
     while await statuses(router, SERVED) != SERVED:
         assert time.monotonic() - started < within, "not served again"
@@ -64,11 +66,12 @@ async def comes_back(router: Router, within: float = 3.0) -> float:
 
 async def test_reads_keep_a_leased_range_open(serving: Router, api: FakeApi) -> None:
     began = len(api.reads)
-    for _ in range(15):
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < 2 * LEASE:
         assert await statuses(serving, SERVED) == SERVED
         await asyncio.sleep(0.2)
     # Three a lease, neither fewer nor many more.
-    assert 5 <= len(api.reads) - began <= 9
+    assert 2 <= (len(api.reads) - began) / passed * LEASE <= 4
 
 
 async def test_nothing_leased_means_no_reads(serving: Router, api: FakeApi) -> None:
@@ -76,7 +79,7 @@ async def test_nothing_leased_means_no_reads(serving: Router, api: FakeApi) -> N
     await serving.acked(11)
     await asyncio.sleep(0.1)
     began = len(api.reads)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(LEASE)
     assert len(api.reads) == began
 
 
@@ -85,7 +88,7 @@ async def test_without_its_agent_the_proxy_itself_closes_leased_ranges_and_serve
     serving: Router, number: signal.Signals
 ) -> None:
     serving.signal_agent(number)
-    assert LEASE * 0.6 <= await runs_out(serving) <= LEASE + 0.2
+    assert LEASE / 2 <= await runs_out(serving) <= LEASE + 0.2
     if number == signal.SIGSTOP:
         serving.signal_agent(signal.SIGCONT)
     else:
@@ -175,14 +178,14 @@ async def test_what_is_leased_and_frozen_is_not_read_about_again_and_again(servi
     await serving.acked(11)
     await asyncio.sleep(0.1)
     began = len(api.reads)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(LEASE)
     assert len(api.reads) == began
 
 
 async def test_a_watch_that_fell_silent_is_made_up_for_while_anything_is_leased(serving: Router, api: FakeApi) -> None:
     api.telling = False
     api.put_assignment(assignment(11, span(0, 4999, CANDIDATE, to=STABLE), span(5000, 9999, STABLE)))
-    await serving.acked(11, within=LEASE / 3 + 0.3)
+    await serving.acked(11, within=LEASE)
     assert await statuses(serving, SERVED) == RUN_OUT
 
 
@@ -196,7 +199,7 @@ async def test_a_watch_that_ended_is_begun_again_and_nothing_in_between_is_misse
         await asyncio.sleep(0)
         api.put_assignment(assignment(epoch, span(0, 9999, CANDIDATE)))
         api.put_pods(CANDIDATE, {candidate.host: epoch % 2 == 1}, candidate.port)
-        await serving.acked(epoch, within=1.0)
+        await serving.acked(epoch)
     assert (await serving.send()).by == CANDIDATE
 
 
@@ -242,9 +245,9 @@ async def test_a_living_agent_tells_a_restarted_proxy_at_once(serving: Router, a
     os.kill(serving.haproxy_pid(), signal.SIGKILL)
     started = time.monotonic()
     while (await serving.send(OF_STABLE)).status != 200:
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < LEASE - 1.0, "by itself it would confirm nobody before the deadline"
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(LEASE - 1.0)
     assert await statuses(serving, SERVED) == RUN_OUT
 
 

@@ -59,7 +59,7 @@ def test_a_table_is_read_with_fields_of_later_versions_in_it() -> None:
     assert table == Table(
         epoch=7,
         drain=500,
-        lease=1500,
+        lease=3000,
         spans=(Span(0, 4999, STABLE, CANDIDATE, 3, True), Span(5000, 9999, STABLE, None, 1, False)),
     )
     assert table.leased

@@ -1,13 +1,15 @@
 """Puts the cache right by lists, because watches lose changes and nobody tells.
 
 `fill` reads everything once. `compare` reads names and versions alone, fetches what differs and removes what is gone;
-it costs little, so it runs every few seconds for what traffic depends on and every few minutes for everything.
+it costs little, so it runs every few seconds for what traffic depends on and every few minutes for everything. A watch
+begins where one of these lists ended (`listed`), so nothing is read twice.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of, version_of
 from strategyrollout.cluster.client import Api, ApiError, NotFound
@@ -15,6 +17,7 @@ from strategyrollout.cluster.kinds import CONFIGMAPS, ROLLOUTS, WATCHED, Kind
 from strategyrollout.ports import Unavailable
 
 _log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 AT_ONCE = 16
 _LISTS = 2
@@ -40,6 +43,7 @@ class Resync:
         self.failing: dict[Kind, str] = {}
         """Kinds whose latest list failed, and why; for readiness."""
         self.filled = False
+        self._versions: dict[tuple[Kind, str | None], str] = {}
 
     async def fill(self) -> None:
         """Reads everything once; repeat it until `filled`."""
@@ -50,9 +54,22 @@ class Resync:
         self.filled = not self.failing
 
     async def _fill(self, kind: Kind, limit: asyncio.Semaphore | None = None) -> None:
+        read = self._compare if kind is CONFIGMAPS else self._read_all
+
+        async def work(kind: Kind, namespace: str | None) -> None:
+            self._versions[kind, namespace] = await read(kind, namespace)
+
         async with limit or contextlib.nullcontext():
             for namespace in self._scopes(kind):
-                await self._guarded(kind, namespace, self._compare if kind is CONFIGMAPS else self._read_all)
+                await self._guarded(kind, namespace, work)
+
+    async def listed(self, kind: Kind, namespace: str | None) -> str:
+        """The resourceVersion of a list that the cache has taken in: the first one's, then that of a new comparison.
+
+        Raises Unavailable when there is no list to be had.
+        """
+        first = self._versions.pop((kind, namespace), "")
+        return first or await self._told(kind, self._compare(kind, namespace))
 
     async def compare(self, kinds: Sequence[Kind]) -> None:
         """Finds what the cache has missed of these kinds."""
@@ -67,19 +84,25 @@ class Resync:
         return self._selector if kind is ROLLOUTS else kind.selector
 
     async def _guarded(
-        self, kind: Kind, namespace: str | None, work: Callable[[Kind, str | None], Awaitable[None]]
+        self, kind: Kind, namespace: str | None, work: Callable[[Kind, str | None], Awaitable[object]]
     ) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._told(kind, work(kind, namespace))
+
+    async def _told(self, kind: Kind, work: Awaitable[Answer]) -> Answer:
+        """The list's answer. Whatever one object holds, a failure is told and is `Unavailable`, so all others go on."""
         try:
-            await work(kind, namespace)
-        except Exception as error:  # whatever one object holds, the lists of all others go on
+            answer = await work
+        except Exception as error:
             if self.failing.get(kind) != str(error):
                 expected = isinstance(error, ApiError | Unavailable)
                 _log.warning("cannot list %s: %s", kind, error, exc_info=None if expected else error)
             self.failing[kind] = str(error)
-        else:
-            self.failing.pop(kind, None)
+            raise Unavailable(str(error)) from error
+        self.failing.pop(kind, None)
+        return answer
 
-    async def _read_all(self, kind: Kind, namespace: str | None) -> None:
+    async def _read_all(self, kind: Kind, namespace: str | None) -> str:
         found = await self._api.list(kind.path(namespace), labels=self._labels(kind), timeout=_WHOLE_LIST)
         items = found.get("items") or []
         for number, item in enumerate(items):
@@ -87,8 +110,9 @@ class Resync:
             if number % _TURN == 0:
                 await asyncio.sleep(0)  # for the next list, and for everybody else
         self._keep_only(kind, namespace, found, items)
+        return str(found["metadata"]["resourceVersion"])
 
-    async def _compare(self, kind: Kind, namespace: str | None) -> None:
+    async def _compare(self, kind: Kind, namespace: str | None) -> str:
         found = await self._api.list(kind.path(namespace), labels=self._labels(kind), metadata_only=True)
         items = found.get("items") or []
         stale = [item for item in items if self._differs(kind, item)]
@@ -100,11 +124,11 @@ class Resync:
                 _log.info("%s %s/%s changed unnoticed", kind, *name_of(item))
                 self._missed(kind)
         if len(stale) > _FEW and kind is not CONFIGMAPS:
-            await self._read_all(kind, namespace)
-            return
+            return await self._read_all(kind, namespace)
         limit = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._fetch(kind, item, limit) for item in stale))
         self._keep_only(kind, namespace, found, items)
+        return str(found["metadata"]["resourceVersion"])
 
     def _differs(self, kind: Kind, item: Body) -> bool:
         known = self._cache.get(kind, *name_of(item))
