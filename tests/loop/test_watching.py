@@ -11,16 +11,19 @@ import pytest
 from kopf._cogs.clients import api as kopfs
 
 from strategyrollout import handlers
+from strategyrollout.api.meta import LABEL_MANAGED_BY, LABEL_ROLE, MANAGED_BY, ROLE_ROUTER
 from strategyrollout.cluster.access import from_kubeconfig
 from strategyrollout.cluster.cache import Cache, name_of
 from strategyrollout.cluster.client import Api
+from strategyrollout.cluster.consumers import has_ended
 from strategyrollout.cluster.inputs import references
-from strategyrollout.cluster.kinds import ROLLOUTS, WATCHED, Kind
+from strategyrollout.cluster.kinds import CONFIGMAPS, ROLLOUTS, ROUTERS, WATCHED, Kind
 from strategyrollout.cluster.resync import Resync
 from strategyrollout.ports import Unavailable
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import until
-from tests.loop.conftest import Desk
+from tests.conformance.api_client import Api as Client
+from tests.loop.conftest import IMAGE, Desk, template
 
 
 class Watched:
@@ -108,6 +111,52 @@ async def test_a_list_that_fails_is_asked_for_again(prepared: Cluster, desk: Des
     async with watched.running():
         await desk.apply("after")
         await until("the watch tells", lambda: _told("after" in watched.versions()), 10)
+
+
+async def test_first_lists_know_which_routers_have_ended_and_which_configmaps_matter(
+    prepared: Cluster, namespace: str
+) -> None:
+    client = Client(prepared)
+    over = {"terminated": {"exitCode": 0}}
+    for name, phase, state in (
+        ("runs", "Running", {"running": {}}),
+        ("evicted", "Failed", over),
+        ("deleted", "Running", over),
+    ):
+        await client.call("POST", f"/api/v1/namespaces/{namespace}/pods", _router_pod(name))
+        status = {"phase": phase, "containerStatuses": [_container_status(state)]}
+        await client.merge(f"/api/v1/namespaces/{namespace}/pods/{name}/status", {"status": status})
+    await client.delete(f"/api/v1/namespaces/{namespace}/pods/deleted")
+    for name, labels in (("copy", {LABEL_MANAGED_BY: MANAGED_BY}), ("mentioned", {}), ("of-nobody", {})):
+        body = {"metadata": {"name": name, "labels": labels}, "data": {"a": "1"}}
+        await client.call("POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
+    await Desk(prepared, namespace).apply(
+        "momentum", template=template(envFrom=[{"configMapRef": {"name": "mentioned"}}])
+    )
+    await client.close()
+    cache = Cache(references, lambda kind, old, new: None)
+    async with Api(from_kubeconfig(str(prepared.kubeconfig))) as api:
+        resync = Resync(api, cache, [namespace], lambda kind: None)
+        await resync.fill()
+    assert resync.filled, resync.failing
+    ended = {name_of(pod)[1]: has_ended(pod) for pod in cache.all(ROUTERS)}
+    assert ended == {"runs": False, "evicted": True, "deleted": True}
+    found = {name_of(body)[1]: body["data"] for body in cache.all(CONFIGMAPS)}
+    assert found == {"copy": {"a": "1"}, "mentioned": {"a": "1"}}
+
+
+def _router_pod(name: str) -> dict[str, Any]:
+    """Bound to a node that is not there, so that nobody but the test says anything of it, and kept when deleted."""
+    spec = {"nodeName": "nowhere", "restartPolicy": "Never", "containers": [{"name": "agent", "image": IMAGE}]}
+    labels = {LABEL_ROLE: ROLE_ROUTER}
+    return {"metadata": {"name": name, "labels": labels, "finalizers": ["tests/kept"]}, "spec": spec}
+
+
+def _container_status(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{"name": "agent", "image": IMAGE, "imageID": "", "restartCount": 0, "ready": False, "started": False},
+        "state": state,
+    }
 
 
 async def _told(so: bool) -> bool:

@@ -78,6 +78,10 @@ class Cache:
         """The latest known state, or None."""
         return self._objects[kind].get((namespace if kind.namespaced else "", name))
 
+    def count(self, kind: Kind) -> int:
+        """How many objects of a kind there are."""
+        return len(self._objects[kind])
+
     def all(self, kind: Kind, namespace: str | None = None) -> list[Body]:
         """Every object of a kind, of one namespace or of all."""
         items = self._objects[kind].items()

@@ -143,10 +143,21 @@ class Api:
         return await self._request("GET", path, query)
 
     async def list(
-        self, path: str, *, labels: str = "", metadata_only: bool = False, timeout: float | None = None
+        self,
+        path: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        metadata_only: bool = False,
+        timeout: float | None = None,
     ) -> Body:
-        """A whole collection, consistent: no `resourceVersion`, no paging. `metadata_only` leaves out all else."""
-        query, accept = {"labelSelector": labels} if labels else {}, _METADATA if metadata_only else _JSON
+        """A whole collection, consistent: no `resourceVersion`, no paging. `metadata_only` leaves out all else.
+
+        `labels` and `fields` are selectors.
+        """
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {name: selector for name, selector in selectors.items() if selector}
+        accept = _METADATA if metadata_only else _JSON
         return await self._request("GET", path, query, verb="LIST", accept=accept, timeout=timeout)
 
     async def create(self, path: str, body: Body, *, dry_run: bool = False, strict: bool = False) -> Body:

@@ -39,17 +39,17 @@ class Kind:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
-_OURS: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+OURS: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 ROLLOUTS: Final = Kind(GROUP, VERSION, "strategyrollouts")
 ASSIGNMENTS: Final = Kind(GROUP, VERSION, "trafficassignments")
 ROLLBACKS: Final = Kind(GROUP, VERSION, "rollbacks")
 TEMPLATES: Final = Kind(GROUP, VERSION, "gatetemplates")
 CLUSTER_TEMPLATES: Final = Kind(GROUP, VERSION, "clustergatetemplates", namespaced=False)
-DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", selector=_OURS)
-STATEFULSETS: Final = Kind("apps", "v1", "statefulsets", selector=_OURS)
-REVISIONS: Final = Kind("apps", "v1", "controllerrevisions", selector=_OURS)
-SERVICES: Final = Kind("", "v1", "services", selector=_OURS)
+DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", selector=OURS)
+STATEFULSETS: Final = Kind("apps", "v1", "statefulsets", selector=OURS)
+REVISIONS: Final = Kind("apps", "v1", "controllerrevisions", selector=OURS)
+SERVICES: Final = Kind("", "v1", "services", selector=OURS)
 LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", selector=LABEL_ROLLOUT_UID)
 # Any ConfigMap may be referenced by a template, so no selector can be given; the cache keeps the few that matter.
 CONFIGMAPS: Final = Kind("", "v1", "configmaps")

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of, version_of
 from strategyrollout.cluster.client import Api, ApiError, NotFound
-from strategyrollout.cluster.kinds import CONFIGMAPS, ROLLOUTS, WATCHED, Kind
+from strategyrollout.cluster.kinds import CONFIGMAPS, OURS, ROLLOUTS, ROUTERS, WATCHED, Kind
 from strategyrollout.ports import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ _LISTS = 2
 _WHOLE_LIST = 60.0  # seconds; of thousands of rollouts it is tens of megabytes
 _TURN = 100
 _FEW = 50
+_OVER = "status.phase!=Running,status.phase!=Pending"
 
 
 class Resync:
@@ -47,19 +48,19 @@ class Resync:
 
     async def fill(self) -> None:
         """Reads everything once; repeat it until `filled`."""
-        # Rollouts come first: they tell which ConfigMaps to keep. Then one list is made while another is taken in.
-        await self._fill(ROLLOUTS)
+        # One list is made while another is taken in. ConfigMaps come last: the rollouts tell which to keep.
         limit = asyncio.Semaphore(_LISTS)
-        await asyncio.gather(*(self._fill(kind, limit) for kind in WATCHED if kind is not ROLLOUTS))
+        await asyncio.gather(*(self._fill(kind, limit) for kind in WATCHED if kind is not CONFIGMAPS))
+        await self._fill(CONFIGMAPS, limit)
         self.filled = not self.failing
 
-    async def _fill(self, kind: Kind, limit: asyncio.Semaphore | None = None) -> None:
-        read = self._compare if kind is CONFIGMAPS else self._read_all
+    async def _fill(self, kind: Kind, limit: asyncio.Semaphore) -> None:
+        read = {CONFIGMAPS: self._read_configmaps, ROUTERS: self._read_routers}.get(kind, self._read_all)
 
         async def work(kind: Kind, namespace: str | None) -> None:
             self._versions[kind, namespace] = await read(kind, namespace)
 
-        async with limit or contextlib.nullcontext():
+        async with limit:
             for namespace in self._scopes(kind):
                 await self._guarded(kind, namespace, work)
 
@@ -105,12 +106,36 @@ class Resync:
     async def _read_all(self, kind: Kind, namespace: str | None) -> str:
         found = await self._api.list(kind.path(namespace), labels=self._labels(kind), timeout=_WHOLE_LIST)
         items = found.get("items") or []
+        await self._take_in(kind, items)
+        self._keep_only(kind, namespace, found, items)
+        return str(found["metadata"]["resourceVersion"])
+
+    async def _read_configmaps(self, kind: Kind, namespace: str | None) -> str:
+        """Ours by one list; of all others the names tell which a rollout mentions."""
+        ours = await self._api.list(kind.path(namespace), labels=OURS, timeout=_WHOLE_LIST)
+        await self._take_in(kind, ours.get("items") or [])
+        return await self._compare(kind, namespace)
+
+    async def _read_routers(self, kind: Kind, namespace: str | None) -> str:
+        """Pods that run by their names, which is all that anybody asks of them; whole those that may have ended."""
+        path, labels = kind.path(namespace), self._labels(kind)
+        found = await self._api.list(path, labels=labels, metadata_only=True, timeout=_WHOLE_LIST)
+        # Asked for afterwards, so that none ends between the two unseen: a watch will begin at the first.
+        over = await self._api.list(path, labels=labels, fields=_OVER, timeout=_WHOLE_LIST)
+        await self._take_in(kind, over.get("items") or [])
+        items = found.get("items") or []
+        limit = asyncio.Semaphore(AT_ONCE)
+        ending = [item for item in items if item["metadata"].get("deletionTimestamp")]
+        await asyncio.gather(*(self._fetch(kind, item, limit) for item in ending))
+        await self._take_in(kind, [item for item in items if not item["metadata"].get("deletionTimestamp")])
+        self._keep_only(kind, namespace, found, items)
+        return str(found["metadata"]["resourceVersion"])
+
+    async def _take_in(self, kind: Kind, items: Sequence[Body]) -> None:
         for number, item in enumerate(items):
             self._cache.put(kind, item)
             if number % _TURN == 0:
                 await asyncio.sleep(0)  # for the next list, and for everybody else
-        self._keep_only(kind, namespace, found, items)
-        return str(found["metadata"]["resourceVersion"])
 
     async def _compare(self, kind: Kind, namespace: str | None) -> str:
         found = await self._api.list(kind.path(namespace), labels=self._labels(kind), metadata_only=True)
