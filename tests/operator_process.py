@@ -34,6 +34,8 @@ class Operator:
         self.evidence = folder / "evidence.jsonl"
         self.port = _free_port()
         self.sources = _ROOT / "operator"
+        self.shadows: Path | None = None
+        """A folder with modules that come before installed ones of their name."""
         self._kubeconfig = kubeconfig or cluster.kubeconfig
         given = {name.upper(): value for name, value in settings.items()}
         self._settings = {**FAST, "EVIDENCE": str(self.evidence), "LOG_FORMAT": "text", **given}
@@ -66,7 +68,7 @@ class Operator:
         environment |= {f"STRATEGYROLLOUT_{name}": value for name, value in self._settings.items()}
         environment |= {
             "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(self.sources),
+            "PYTHONPATH": os.pathsep.join(str(path) for path in (self.shadows, self.sources) if path is not None),
             "STRATEGYROLLOUT_HTTP_ADDRESS": "127.0.0.1",
             "STRATEGYROLLOUT_HTTP_PORT": str(self.port),
         }

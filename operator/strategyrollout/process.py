@@ -136,15 +136,15 @@ class Process:
         parts = [told, *_tasks(heartbeat=self.health.beat(), events=self.events.run(), lead=self._lead())]
         if self.evidence is not None:
             parts += _tasks(evidence=self.evidence.run())
-        starting = asyncio.create_task(self._synced(), name="first lists")
+        starting = asyncio.create_task(self._synced(shutdown), name="first lists")
         try:
             ended, _ = await asyncio.wait((starting, *parts), return_when=asyncio.FIRST_COMPLETED)
             if starting in ended and starting.exception() is None:
                 gc.freeze()  # without looking for what could be freed, which takes a quarter of a second now
                 self._filled.set()
                 parts += _tasks(checks=self._checks(), resyncs=self._resyncs())
-                self.health.watching = watching = asyncio.create_task(self._watch(shutdown), name="watching")
-                ended, _ = await asyncio.wait((*parts, watching), return_when=asyncio.FIRST_COMPLETED)
+                watching = [self.health.watching] if self.health.watching is not None else []
+                ended, _ = await asyncio.wait((*parts, *watching), return_when=asyncio.FIRST_COMPLETED)
             return _verdict(ended, told)
         finally:
             starting.cancel()
@@ -154,12 +154,14 @@ class Process:
             for api in (self.api, self.traffic_api, self.own_api):
                 await api.close()
 
-    async def _synced(self) -> None:
+    async def _synced(self, shutdown: asyncio.Event) -> None:
         """Returns once the kinds are there and everything was read."""
         while True:
             if await self.readiness.look_for_kinds():
                 break
             await asyncio.sleep(1)
+        # Kopf looks around for most of a second before it watches, which it can do while everything is read.
+        self.health.watching = asyncio.create_task(self._watch(shutdown), name="watching")
         verbs = asyncio.create_task(self.readiness.look_for_verbs())
         while not self.resync.filled:
             gc.disable()  # reading makes little but what stays

@@ -34,6 +34,7 @@ from tests.operator_process import Operator
 Object = dict[str, Any]
 PRODUCTION = {"resync": "120s", "check": "5s", "live_numbers": "30s", "log_format": "json"}
 _ROUTER_IMAGE = "registry.example/router@sha256:" + "f" * 64
+_AS_SHIPPED = Path(__file__).with_name("as_shipped")
 _PER_NAMESPACE = 50
 _LEAST_NAMESPACES = 10
 _PODS_PER_NODE = 800
@@ -90,6 +91,7 @@ class Crowd:
 
     async def _start_operators(self, stack: contextlib.AsyncExitStack, settings: dict[str, str]) -> None:
         self.operator = Operator(self.cluster, self._folder, None, **settings)
+        self.operator.shadows = _AS_SHIPPED
         await stack.enter_async_context(self.operator.running())
 
     def say(self, words: str) -> None:

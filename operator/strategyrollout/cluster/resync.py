@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 AT_ONCE = 16
-_LISTS = 2
+_LISTS = 12
 _WHOLE_LIST = 60.0  # seconds; of thousands of rollouts it is tens of megabytes
 _TURN = 100
 _FEW = 50
@@ -43,8 +43,13 @@ class Resync:
         self._selector = selector
         self.failing: dict[Kind, str] = {}
         """Kinds whose latest list failed, and why; for readiness."""
-        self.filled = False
+        self._filled = asyncio.Event()
         self._versions: dict[tuple[Kind, str | None], str] = {}
+
+    @property
+    def filled(self) -> bool:
+        """Whether everything was read once."""
+        return self._filled.is_set()
 
     async def fill(self) -> None:
         """Reads everything once; repeat it until `filled`."""
@@ -52,7 +57,8 @@ class Resync:
         limit = asyncio.Semaphore(_LISTS)
         await asyncio.gather(*(self._fill(kind, limit) for kind in WATCHED if kind is not CONFIGMAPS))
         await self._fill(CONFIGMAPS, limit)
-        self.filled = not self.failing
+        if not self.failing:
+            self._filled.set()
 
     async def _fill(self, kind: Kind, limit: asyncio.Semaphore) -> None:
         read = {CONFIGMAPS: self._read_configmaps, ROUTERS: self._read_routers}.get(kind, self._read_all)
@@ -67,8 +73,9 @@ class Resync:
     async def listed(self, kind: Kind, namespace: str | None) -> str:
         """The resourceVersion of a list that the cache has taken in: the first one's, then that of a new comparison.
 
-        Raises Unavailable when there is no list to be had.
+        Waits until everything was read once. Raises Unavailable when there is no list to be had.
         """
+        await self._filled.wait()
         first = self._versions.pop((kind, namespace), "")
         return first or await self._told(kind, self._compare(kind, namespace))
 
