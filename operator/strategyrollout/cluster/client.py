@@ -21,6 +21,7 @@ Body = dict[str, Any]
 
 TIMEOUT = 5.0
 CONNECTIONS = 64
+_BUFFER = 4 << 20  # bytes; lists are large, and a reader that is full stops and starts the connection every time
 _CREDENTIALS_AGE = 60.0
 _NO_SCHEMA = "failed to create typed patch object"
 _JSON = "application/json"
@@ -262,7 +263,8 @@ class Api:
         if self._session is None:
             # trust_env stays off: a proxy of the environment must never stand between us and the API server.
             connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(connect=3))
+            timeout = aiohttp.ClientTimeout(connect=3)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=_BUFFER)
         return self._session
 
     async def _fresh_token(self, *, force: bool) -> str:

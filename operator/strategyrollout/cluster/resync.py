@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from strategyrollout.cluster.cache import Body, Cache, name_of, uid_of, version_of
@@ -18,9 +19,10 @@ from strategyrollout.ports import Unavailable
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+Read = Callable[[Kind, str | None], Awaitable[str]]
+"""Takes in a list of a kind in a namespace, or in all (None), and returns its resourceVersion."""
 
 AT_ONCE = 16
-_LISTS = 12
 _WHOLE_LIST = 60.0  # seconds; of thousands of rollouts it is tens of megabytes
 _TURN = 100
 _FEW = 50
@@ -53,22 +55,25 @@ class Resync:
 
     async def fill(self) -> None:
         """Reads everything once; repeat it until `filled`."""
-        # One list is made while another is taken in. ConfigMaps come last: the rollouts tell which to keep.
-        limit = asyncio.Semaphore(_LISTS)
-        await asyncio.gather(*(self._fill(kind, limit) for kind in WATCHED if kind is not CONFIGMAPS))
-        await self._fill(CONFIGMAPS, limit)
+        rollouts = asyncio.Event()
+        await asyncio.gather(*(self._fill(kind, rollouts) for kind in WATCHED))
         if not self.failing:
             self._filled.set()
 
-    async def _fill(self, kind: Kind, limit: asyncio.Semaphore) -> None:
-        read = {CONFIGMAPS: self._read_configmaps, ROUTERS: self._read_routers}.get(kind, self._read_all)
+    async def _fill(self, kind: Kind, rollouts: asyncio.Event) -> None:
+        """All kinds at once: while one list is taken in, others are made. `rollouts` is set once those are known."""
+        special: dict[Kind, Read] = {
+            CONFIGMAPS: partial(self._read_configmaps, rollouts),
+            ROUTERS: self._read_routers,
+        }
 
         async def work(kind: Kind, namespace: str | None) -> None:
-            self._versions[kind, namespace] = await read(kind, namespace)
+            self._versions[kind, namespace] = await special.get(kind, self._read_all)(kind, namespace)
 
-        async with limit:
-            for namespace in self._scopes(kind):
-                await self._guarded(kind, namespace, work)
+        for namespace in self._scopes(kind):
+            await self._guarded(kind, namespace, work)
+        if kind is ROLLOUTS:
+            rollouts.set()
 
     async def listed(self, kind: Kind, namespace: str | None) -> str:
         """The resourceVersion of a list that the cache has taken in: the first one's, then that of a new comparison.
@@ -117,10 +122,11 @@ class Resync:
         self._keep_only(kind, namespace, found, items)
         return str(found["metadata"]["resourceVersion"])
 
-    async def _read_configmaps(self, kind: Kind, namespace: str | None) -> str:
+    async def _read_configmaps(self, rollouts: asyncio.Event, kind: Kind, namespace: str | None) -> str:
         """Ours by one list; of all others the names tell which a rollout mentions."""
         ours = await self._api.list(kind.path(namespace), labels=OURS, timeout=_WHOLE_LIST)
         await self._take_in(kind, ours.get("items") or [])
+        await rollouts.wait()
         return await self._compare(kind, namespace)
 
     async def _read_routers(self, kind: Kind, namespace: str | None) -> str:

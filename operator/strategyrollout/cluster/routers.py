@@ -11,7 +11,7 @@ from typing import Any
 
 from strategyrollout.api.meta import LABEL_ROLE, ROLE_ROUTER
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Cache, labels_of, uid_of
+from strategyrollout.cluster.cache import Cache, data_of, labels_of, uid_of
 from strategyrollout.cluster.client import Api, Conflict, NotFound
 from strategyrollout.cluster.kinds import CONFIGMAPS, REVISIONS, STATEFULSETS
 from strategyrollout.cluster.snapshots import Snapshots
@@ -50,13 +50,13 @@ class KeptRouters:
         if name is None:
             return None
         found = self._cache.get(REVISIONS, owner.namespace, name)
-        if found is not None and (objects := (found.get("data") or {}).get("objects")):
+        if found is not None and (objects := data_of(found).get("objects")):
             self._seen[owner.uid] = found
             return list(objects)
         seen = self._seen.get(owner.uid)
         if seen is None or seen["metadata"]["name"] != name:
             return None
-        objects = seen["data"]["objects"]
+        objects = data_of(seen)["objects"]
         self._snapshots.stored(key, routers_snapshot(owner, objects))
         return list(objects)
 
