@@ -18,7 +18,7 @@ from strategyrollout.api.model import read_alone
 from strategyrollout.api.rollout import OnBlind, RolloutSpec, Traffic
 from strategyrollout.cluster.apply import Applier
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Body, Cache, Reference, name_of, uid_of
+from strategyrollout.cluster.cache import Body, Cache, Reference, data_of, name_of, uid_of
 from strategyrollout.cluster.client import Api, Forbidden, NotFound
 from strategyrollout.cluster.kinds import CLUSTER_TEMPLATES, CONFIGMAPS, REVISIONS, TEMPLATES
 from strategyrollout.cluster.snapshots import Snapshots
@@ -152,7 +152,7 @@ class Inputs:
         those written now cannot be used."""
         in_use = record.attempt.templates if record is not None and record.attempt is not None else None
         snapshot = self._cache.get(REVISIONS, key.namespace, in_use) if in_use else None
-        kept = dict((snapshot or {}).get("data") or {})
+        kept = dict(data_of(snapshot or {}))
         written = tuple(spec.gates) if spec is not None else _readable_gates(rollout)
         live = self._live_templates(key.namespace, written)
         versions = tuple((name, body["metadata"].get("resourceVersion")) for name, body in sorted(live.items()))
