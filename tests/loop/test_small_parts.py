@@ -13,12 +13,14 @@ from strategyrollout.api.meta import (
     ANNOTATION_RESUME,
     ANNOTATION_ROLLBACK,
     LABEL_MANAGED_BY,
+    LABEL_ROLE,
     LABEL_ROLLOUT,
     LABEL_ROLLOUT_UID,
     MANAGED_BY,
+    ROLE_ROUTER,
 )
 from strategyrollout.cluster.background import Background
-from strategyrollout.cluster.cache import Cache, Reference
+from strategyrollout.cluster.cache import Cache, Reference, data_of
 from strategyrollout.cluster.consumers import has_ended, is_open
 from strategyrollout.cluster.inputs import parse_spec, references
 from strategyrollout.cluster.kinds import (
@@ -27,6 +29,7 @@ from strategyrollout.cluster.kinds import (
     CONFIGMAPS,
     DEPLOYMENTS,
     LEASES,
+    REVISIONS,
     ROLLBACKS,
     ROLLOUTS,
     TEMPLATES,
@@ -122,6 +125,13 @@ def test_only_configmaps_that_matter_are_kept(watched: Watched) -> None:
     cache.put(ROLLOUTS, mentioning("momentum", "others", 8))
     assert cache.users(CONFIGMAPS, "desk", "params") == set()
     assert cache.users(CLUSTER_TEMPLATES, "", "drawdown") == {Key("desk", "momentum")}
+
+
+@pytest.mark.parametrize("role", [ROLE_ROUTER, "strategy"])
+def test_what_a_revision_keeps_comes_back_as_it_was(watched: Watched, role: str) -> None:
+    data = {"objects": [{"kind": "ConfigMap", "data": {"haproxy.cfg": "maxconn 4096\n", "empty": ""}}], "n": [1, 1.0]}
+    watched.cache.put(REVISIONS, thing("kept", 1, metadata={"labels": {LABEL_ROLE: role}}, data=data))
+    assert repr(data_of(watched.cache.get(REVISIONS, "desk", "kept") or {})) == repr(data)
 
 
 @pytest.mark.parametrize(
