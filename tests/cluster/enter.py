@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import FrameType
@@ -85,6 +86,11 @@ def outer(command: list[str], *, node: bool = False) -> int:
     inner_command = [sys.executable, "-m", "tests.cluster.enter", "--inside", str(read_end), kind, "--", *command]
     environment = {**os.environ, "PATH": network.search_path(), "PYTHONPATH": _python_path()}
     environment[OUTER] = str(os.getpid())
+    if os.geteuid() != 0:
+        # Inside everybody is called root, and pytest refuses a folder of that name which is somebody else's.
+        own = Path(tempfile.gettempdir()) / f"sr-{os.getuid()}"  # short, because sockets are made in it
+        own.mkdir(mode=0o700, exist_ok=True)
+        environment.setdefault("PYTEST_DEBUG_TEMPROOT", str(own))
     process = subprocess.Popen([*_unshare_command(), *inner_command], pass_fds=[read_end], env=environment)
     os.close(read_end)
 
