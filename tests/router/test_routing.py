@@ -65,13 +65,13 @@ def test_a_table_is_read_with_fields_of_later_versions_in_it() -> None:
     assert table.leased
     assert table.revisions == frozenset({STABLE, CANDIDATE})
     assert [table.owner_of(bucket) for bucket in (0, 5000)] == [None, STABLE]
-    assert not_after(1000, table.lease) == 2500
+    assert not_after(1000, table.lease) == 4000
 
 
 @pytest.mark.parametrize(
     ("last", "interval"),
     [
-        (span(0, 4999, CANDIDATE, leased=True), 500),
+        (span(0, 4999, CANDIDATE, leased=True), 1000),
         (span(0, 4999, CANDIDATE, to=STABLE, leased=True), None),
         (span(0, 4999, STABLE), None),
     ],
