@@ -28,6 +28,7 @@ from tests.cluster.realnode import cgroups, place
 
 INSIDE = "STRATEGYROLLOUT_INSIDE"
 OUTER = "STRATEGYROLLOUT_OUTER_PID"
+OUTER_USER = "STRATEGYROLLOUT_OUTER_UID"
 _GRACE_SECONDS = 15.0
 _TERMINATE = b"T"
 
@@ -35,6 +36,11 @@ _TERMINATE = b"T"
 def inside() -> bool:
     """Whether this process runs in such a namespace."""
     return os.environ.get(INSIDE) == "1"
+
+
+def by_root() -> bool:
+    """Whether root of the machine is behind this; inside, everybody is called root."""
+    return os.environ.get(OUTER_USER, str(os.geteuid())) == "0"
 
 
 def cgroup() -> str:
@@ -85,7 +91,7 @@ def outer(command: list[str], *, node: bool = False) -> int:
     kind = "node" if node else "pods"
     inner_command = [sys.executable, "-m", "tests.cluster.enter", "--inside", str(read_end), kind, "--", *command]
     environment = {**os.environ, "PATH": network.search_path(), "PYTHONPATH": _python_path()}
-    environment[OUTER] = str(os.getpid())
+    environment |= {OUTER: str(os.getpid()), OUTER_USER: str(os.geteuid())}
     if os.geteuid() != 0:
         # Inside everybody is called root, and pytest refuses a folder of that name which is somebody else's.
         own = Path(tempfile.gettempdir()) / f"sr-{os.getuid()}"  # short, because sockets are made in it

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests import images
+from tests.cluster.enter import by_root
 from tests.images.build import snapshot
 from tests.images.container import unpack
 
@@ -16,7 +16,7 @@ from tests.images.container import unpack
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the images are built from: a copy, because somebody may be editing."""
-    if os.geteuid() != 0 or shutil.which("buildah") is None:
+    if not by_root() or shutil.which("buildah") is None:
         pytest.skip("NOT ROOT, OR NO BUILDAH: images were not built, nothing about them was tested")
     return snapshot(tmp_path_factory.mktemp("source"))
 
