@@ -66,7 +66,9 @@ def from_kubeconfig(path: str | None = None) -> Access:
     """The current context of a kubeconfig (default: $KUBECONFIG, then ~/.kube/config). Raises the loader's errors."""
     files = [Path(path)] if path is not None else kubeconfig_files()
     if not files:
-        raise OSError("there is no kubeconfig: KUBECONFIG names no file, and there is no ~/.kube/config")
+        named = os.environ.get("KUBECONFIG")
+        nowhere = "neither KUBERNETES_SERVICE_HOST nor KUBECONFIG is set, and there is no ~/.kube/config"
+        raise OSError(f"KUBECONFIG={named} names no file that is there" if named else nowhere)
     return Kubeconfig(files).access()
 
 
