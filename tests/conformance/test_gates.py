@@ -40,7 +40,7 @@ async def test_case_09_a_breach_reverts_at_once_and_says_metric_value_and_thresh
     cause = first.cause
     assert (cause.kind, cause.gate, cause.value, cause.limit) == ("GateBreached", "rejects", "0.9", "> 0.5")
     assert cause.sampled_at is not None
-    assert 0 <= cause.at - cause.sampled_at < 2_000
+    assert 0 <= cause.at - cause.sampled_at < 500
     assert desk.weight("2.0.0", first) == 0
     assert all(r.next == desk.hashes["1.0.0"] for r in first.ranges if r.owner == desk.hashes["2.0.0"])
     assert status["message"] == "Reverted: rejects 0.9 > 0.5 at 10%, serving 1.0.0"
@@ -79,7 +79,7 @@ async def test_case_11_a_revert_does_not_wait_for_another_gate_that_hangs(desk: 
     await desk.reaches("Reverted", seconds=5)
     frozen = next(t for t in desk.tables if t.record.revert is not None)
     assert frozen.cause.gate == "rejects"
-    assert frozen.cause.at - began < 3_000
+    assert frozen.cause.at - began < 1_500
 
 
 async def test_case_12_an_observing_gate_is_recorded_and_never_acts(desk: Desk) -> None:

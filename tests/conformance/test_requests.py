@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -140,10 +141,12 @@ async def test_case_30_the_first_version_applied_again_reverts_without_analysis(
     await desk.promoted("1.0.0")
     await desk.apply("2.0.0", method=PARK)
     await desk.reaches("Holding", weight="10%")
+    began = time.time() * 1000
     await desk.apply("1.0.0")
     await desk.reaches("Promoted", version="1.0.0")
     first = next(t for t in desk.tables if t.record.revert)
     assert first.cause.kind == "Reapplied"
+    assert first.cause.at - began < 1_000
     assert desk.weight("1.0.0") == 10_000
     assert len(desk.attempts("1.0.0")) == 1
     await desk.serve("1.0.0")
@@ -160,6 +163,6 @@ async def test_case_33_reverted_pods_stay_for_the_delay_and_for_ever_with_none(d
         return [r.at for r in desk.history.replicas if r.revision == desk.hashes["2.0.0"] and r.desired == 0]
 
     await brief.until("its pods go", lambda: bool(gone(brief)), 10)
-    assert gone(brief)[0] - revert.served_at >= 3_000
+    assert 3_000 <= gone(brief)[0] - revert.served_at < 4_500
     assert gone(endless) == []
     assert await endless.replicas("2.0.0") == 1

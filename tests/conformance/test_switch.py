@@ -75,12 +75,12 @@ async def test_case_21_traffic_leaves_a_crash_looping_version_at_once(desks: Mak
     await desk.command("2.0.0", "/crash")
     await desk.until("it is not ready", lambda: _ready(desk, "2.0.0") == 0)
     await desk.rollback("crashes")
-    await desk.until("all are back", lambda: desk.weight("1.0.0") == 10_000, 10)
+    await desk.until("all are back", lambda: desk.weight("1.0.0") == 10_000, 3)
     await desk.reaches("RolledBack")
     if provider == "service":
-        await _selects(desk, "1.0.0")
+        await _selects(desk, "1.0.0", 3)
     else:
-        await desk.serve("1.0.0")
+        await desk.serve("1.0.0", seconds=3)
 
 
 def _ready(desk: Desk, version: str) -> int:
@@ -98,10 +98,10 @@ async def test_case_22_a_partly_unready_stable_takes_traffic_back_as_declared(de
     await desk.until("one pod of stable is ready", lambda: _ready(desk, "1.0.0") == 1)
     await desk.signal("2.0.0", "rejects", "0.9")
     if policy == "MoveIfAnyReady":
-        await desk.until("all are back", lambda: desk.weight("1.0.0") == 10_000, 10)
+        await desk.until("all are back", lambda: desk.weight("1.0.0") == 10_000, 5)
         status = await desk.reaches("Reverted")
         assert "serving 1.0.0 with 1 of 2 pods ready" in status["message"]
-        await desk.serve("1.0.0")
+        await desk.serve("1.0.0", seconds=3)
         return
     await desk.reaches("Reverting")
     await desk.stays(2, "it stays frozen", lambda: desk.weight("1.0.0") == 9_000 and desk.weight("2.0.0") == 0)
@@ -133,7 +133,7 @@ async def test_case_23_a_revert_needs_no_gate_template(desk: Desk) -> None:
     await desk.api.delete(desk.path("gatetemplates", f"{desk.name}-rejects"))
     await desk.stays(1, "its snapshot counts", lambda: desk.weight("2.0.0") == 1_000)
     await desk.signal("2.0.0", "rejects", "0.9")
-    await desk.until("all are back", lambda: desk.weight("1.0.0") == 10_000, 10)
+    await desk.until("all are back", lambda: desk.weight("1.0.0") == 10_000, 5)
     assert desk.table.cause.gate == "rejects"
 
 

@@ -56,7 +56,7 @@ async def runs_out(router: Router) -> float:
     return last - started
 
 
-async def comes_back(router: Router, within: float = 10.0) -> float:
+async def comes_back(router: Router, within: float = 3.0) -> float:
     started = time.monotonic()
     while await statuses(router, SERVED) != SERVED:
         assert time.monotonic() - started < within, "not served again"
@@ -67,11 +67,11 @@ async def comes_back(router: Router, within: float = 10.0) -> float:
 async def test_reads_keep_a_leased_range_open(serving: Router, api: FakeApi) -> None:
     began = len(api.reads)
     started = time.monotonic()
-    while (passed := time.monotonic() - started) < 2 * LEASE:
+    while time.monotonic() - started < 2 * LEASE:
         assert await statuses(serving, SERVED) == SERVED
         await asyncio.sleep(0.2)
     # Three a lease, neither fewer nor many more.
-    assert 2 <= (len(api.reads) - began) / passed * LEASE <= 4
+    assert 5 <= len(api.reads) - began <= 9
 
 
 async def test_nothing_leased_means_no_reads(serving: Router, api: FakeApi) -> None:
@@ -88,7 +88,7 @@ async def test_without_its_agent_the_proxy_itself_closes_leased_ranges_and_serve
     serving: Router, number: signal.Signals
 ) -> None:
     serving.signal_agent(number)
-    assert LEASE / 2 <= await runs_out(serving) <= LEASE + 0.2
+    assert LEASE * 0.6 <= await runs_out(serving) <= LEASE + 0.2
     if number == signal.SIGSTOP:
         serving.signal_agent(signal.SIGCONT)
     else:
@@ -185,7 +185,7 @@ async def test_what_is_leased_and_frozen_is_not_read_about_again_and_again(servi
 async def test_a_watch_that_fell_silent_is_made_up_for_while_anything_is_leased(serving: Router, api: FakeApi) -> None:
     api.telling = False
     api.put_assignment(assignment(11, span(0, 4999, CANDIDATE, to=STABLE), span(5000, 9999, STABLE)))
-    await serving.acked(11, within=LEASE)
+    await serving.acked(11, within=LEASE / 3 + 0.3)
     assert await statuses(serving, SERVED) == RUN_OUT
 
 
@@ -199,7 +199,7 @@ async def test_a_watch_that_ended_is_begun_again_and_nothing_in_between_is_misse
         await asyncio.sleep(0)
         api.put_assignment(assignment(epoch, span(0, 9999, CANDIDATE)))
         api.put_pods(CANDIDATE, {candidate.host: epoch % 2 == 1}, candidate.port)
-        await serving.acked(epoch)
+        await serving.acked(epoch, within=1.0)
     assert (await serving.send()).by == CANDIDATE
 
 
@@ -245,7 +245,7 @@ async def test_a_living_agent_tells_a_restarted_proxy_at_once(serving: Router, a
     os.kill(serving.haproxy_pid(), signal.SIGKILL)
     started = time.monotonic()
     while (await serving.send(OF_STABLE)).status != 200:
-        assert time.monotonic() - started < LEASE - 1.0, "by itself it would confirm nobody before the deadline"
+        assert time.monotonic() - started < 1.0
         await asyncio.sleep(0.01)
     await asyncio.sleep(LEASE - 1.0)
     assert await statuses(serving, SERVED) == RUN_OUT

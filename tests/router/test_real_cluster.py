@@ -79,12 +79,13 @@ class Desk:
         status, self._stored = await self.cluster.request(method, target, {**body, "metadata": metadata})
         assert status in (200, 201), self._stored
 
-    async def acked(self, epoch: int) -> None:
-        """Wait until both routers have acknowledged."""
+    async def acked(self, epoch: int) -> float:
+        """Wait until both routers have acknowledged; seconds since the call."""
         began = time.monotonic()
         while await self.said("acked-epoch") != [str(epoch)] * 2:
             assert time.monotonic() - began < 10, await self.leases()
             await asyncio.sleep(0.005)
+        return time.monotonic() - began
 
 
 async def order(client: aiohttp.ClientSession, pod: Object, unit: str) -> tuple[int, str]:
@@ -159,12 +160,13 @@ async def test_real_routers_move_units_acknowledge_and_end_tidily(desk: Desk) ->
             answers = [await order(client, pod, unit) for unit in units]
             assert {revision for _, revision in answers} == {STABLE}
         await desk.write(11, span(0, 4999, STABLE, to=CANDIDATE, token=10), span(5000, 9999, STABLE, token=10))
-        await desk.acked(11)
+        frozen = await desk.acked(11)
         for pod in routers:
             statuses = {unit: (await order(client, pod, unit))[0] for unit in units}
             assert {unit for unit, status in statuses.items() if status == 423} == moving
         await desk.write(12, span(0, 4999, CANDIDATE, token=12, leased=True), span(5000, 9999, STABLE, token=10))
-        await desk.acked(12)
+        granted = await desk.acked(12)
+        assert max(frozen, granted) < 0.5
         for pod in routers:
             served = {unit: (await order(client, pod, unit))[1] for unit in units}
             assert served == {unit: CANDIDATE if unit in moving else STABLE for unit in units}

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cluster
 ROUNDS = 20
 DRAIN, SLOWEST = 500, 250
 # A table is known to the watch before the last router enforces the next one, by this much at most (ms).
-LATE = 2_000
+LATE = 1_000
 
 
 async def test_twenty_moves_each_way_under_load_lose_nothing_and_serve_nobody_twice(
