@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -84,6 +87,20 @@ def test_every_decision_replays_to_itself_from_its_line(seen: Observed) -> None:
     again, decided = recorded(text)
     assert decided == decision
     assert line(again, decided, {"written": {"resourceVersion": "7"}}) == text
+
+
+def test_a_decision_is_the_same_text_in_every_process() -> None:
+    """Python goes through a set of strings in another order in each."""
+    code = (
+        "from strategyrollout.cluster.evidence import line; from strategyrollout.core.decide import decide\n"
+        "from tests.hands.test_evidence import worlds\n"
+        "print(*(line(seen, decide(seen), {}) for seen in worlds()))"
+    )
+    texts = {
+        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": str(seed)})
+        for seed in range(4)
+    }
+    assert len(texts) == 1
 
 
 def test_the_samples_that_decided_are_kept_to_the_last_digit() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from strategyrollout.api.meta import LABEL_ROLLOUT
 from tests.cluster.cluster import Cluster
+from tests.cluster.example import is_ready
 from tests.cluster.processes import until
 from tests.router.image import add_router_image
 from tests.traffic.desk import ACCOUNTS, Desk, Times, desk_of
@@ -140,9 +141,7 @@ async def _replaced(desk: Desk, old: list[str]) -> list[int]:
 
     async def done() -> bool:
         pods = await desk.routers()
-        ready = [
-            p for p in pods if any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"]["conditions"])
-        ]
+        ready = [pod for pod in pods if is_ready(pod)]
         seen.append(len(ready))
         return len(ready) == len(pods) == 2 and not any(p["metadata"]["uid"] in old for p in pods)
 

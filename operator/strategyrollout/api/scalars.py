@@ -31,6 +31,9 @@ HEADER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"
 SERVICE_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 PARAM_PATTERN = r"^[a-z][a-zA-Z0-9]{0,31}$"
 
+IN_ORDER = PlainSerializer(sorted, when_used="json")
+"""Beside a set of strings: it becomes the same text in every process, which Python's own order does not."""
+
 _PERCENT_REMEDY = "must be a share from 0% to 100% with at most two decimals, such as 10% or 0.25%"
 _DECIMAL_REMEDY = 'must be a decimal number in quotes, such as "0.05"'
 

@@ -6,9 +6,11 @@ reads the written object back. So effects always lag the commit point, and a cra
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.rollback import RollbackStatus
+from strategyrollout.api.scalars import IN_ORDER
 from strategyrollout.api.status import RolloutStatus
 
 
@@ -29,7 +31,7 @@ class Decision:
     """To be written by compare-and-swap; None: the stored one is right."""
     replicas: Mapping[str, int] = field(default_factory=dict)
     """Revision -> pods it should have. A revision not named is left alone."""
-    remove: frozenset[str] = frozenset()
+    remove: Annotated[frozenset[str], IN_ORDER] = frozenset()
     """Revisions whose children and ControllerRevision may go."""
     status: RolloutStatus | None = None
     notices: tuple[Notice, ...] = ()

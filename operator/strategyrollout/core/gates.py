@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from strategyrollout.api.gates import NoDataAction, Reduce, Severity, Source, When
+from strategyrollout.api.scalars import IN_ORDER
 
 Verdict = Literal["Pass", "Breach", "NoData", "Inconclusive"]
 
@@ -37,7 +38,7 @@ class Gate:
 
     name: str
     query: Query
-    when: frozenset[When]
+    when: Annotated[frozenset[When], IN_ORDER]
     above: Decimal | None
     below: Decimal | None
     reduce: Reduce

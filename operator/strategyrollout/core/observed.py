@@ -5,10 +5,11 @@ All times are milliseconds since 1970 on the operator's clock. `now` is part of 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from strategyrollout.api.assignment import AssignmentSpec
 from strategyrollout.api.rollout import OnBlind, RolloutSpec
+from strategyrollout.api.scalars import IN_ORDER
 from strategyrollout.api.status import RolloutStatus
 from strategyrollout.core.gates import Gate, Sample
 
@@ -33,7 +34,7 @@ class Revision:
 
     hash: str
     version: str
-    digests: frozenset[str]
+    digests: Annotated[frozenset[str], IN_ORDER]
     images: tuple[str, ...] = ()
 
 
