@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from strategyrollout.api.rollout import RolloutSpec
+from strategyrollout.api.status import RolloutStatus
 from strategyrollout.cluster.evidence import EvidenceFile, line, recorded, replay
+from strategyrollout.core.buckets import owners
 from strategyrollout.core.decide import decide
 from strategyrollout.core.gates import Gate, Query, Sample
 from strategyrollout.core.observed import GateReading, Observed, Problem, Request, Revision, Stored, Workload
@@ -39,6 +41,7 @@ SAMPLES = (
     Sample(3_000, problem="timed out", blind=True),
 )
 TARGET = Revision("a" * 10, "2.4.0", frozenset({"sha256:" + "4b" * 32}), ("registry.example/m@sha256:" + "4b" * 32,))
+NEXT = Revision("b" * 10, "2.5.0", frozenset({"sha256:" + "5c" * 32}), ("registry.example/m@sha256:" + "5c" * 32,))
 
 
 def world(now: int = 5_000) -> Observed:
@@ -48,7 +51,7 @@ def world(now: int = 5_000) -> Observed:
             "workload": "RequestDriven",
             "template": pod_template(),
             "method": {"type": "Canary", "canary": {"steps": [{"weight": "12.5%", "hold": {"duration": "1h30m"}}]}},
-            "traffic": {"unit": {"header": "X-Account-Id"}, "haproxy": {"replicas": 2}},
+            "traffic": {"unit": {"header": "X-Account-Id"}, "drain": "0s", "haproxy": {"replicas": 2}},
         }
     )
     return Observed(
@@ -60,20 +63,22 @@ def world(now: int = 5_000) -> Observed:
         spec=spec,
         problems=(Problem("MissingInput", "ConfigMap größe", "spec.template"),),
         target=TARGET,
-        revisions={TARGET.hash: TARGET},
-        workloads={TARGET.hash: Workload(TARGET.hash, 2, 2, 2)},
+        revisions={each.hash: each for each in (TARGET, NEXT)},
+        workloads={each.hash: Workload(each.hash, 2, 2, 2) for each in (TARGET, NEXT)},
         gates=(GateReading(GATE, TARGET.hash, SAMPLES),),
         requests=(Request("Annotation", "Rollback", "k", "fills look wrong"),),
     )
 
 
 def worlds() -> list[Observed]:
-    """A rollout's first passes, each seeing what the one before wrote."""
-    seen, table = [world()], None
-    for step in range(1, 6):
-        table = decide(seen[-1]).assignment or table
+    """A rollout's first passes, each seeing what the one before wrote; at last there is another revision to try."""
+    seen, table, status = [world()], None, RolloutStatus()
+    for step in range(1, 10):
+        decision = decide(seen[-1])
+        table, status = decision.assignment or table, decision.status or status
         stored = Stored(table, str(step)) if table is not None else None
-        seen.append(replace(world(5_000 + step * 7_000), problems=(), requests=(), stored=stored))
+        now = replace(world(5_000 + step * 7_000), problems=(), requests=(), stored=stored, status=status)
+        seen.append(replace(now, target=TARGET if step < 6 else NEXT))
     return seen
 
 
@@ -101,6 +106,7 @@ def test_a_decision_is_the_same_text_in_every_process() -> None:
         for seed in range(4)
     }
     assert len(texts) == 1
+    assert any(seen.stored and len(owners(seen.stored.spec.ranges)) == 2 for seen in worlds()), "one has two revisions"
 
 
 def test_the_samples_that_decided_are_kept_to_the_last_digit() -> None:

@@ -20,7 +20,7 @@ def replicas(world: Observed, trial: Trial | None) -> dict[str, int]:
     if spec is None:
         return _as_many(world, record)
     full = owners(stored.spec.ranges) | _trusted(record)
-    wanted = dict.fromkeys(full & _known(world), spec.replicas)
+    wanted = dict.fromkeys(sorted(full & _known(world)), spec.replicas)
     if trial is not None and trial.attempt.revision in _known(world):
         fewer = wanted_replicas(world, trial)
         wanted[trial.attempt.revision] = max(fewer, wanted.get(trial.attempt.revision, 0))
