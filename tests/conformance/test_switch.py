@@ -94,6 +94,7 @@ async def test_case_22_a_partly_unready_stable_takes_traffic_back_as_declared(de
     await desk.promoted("1.0.0", **spec)
     await desk.apply("2.0.0", method=PARK, **spec)
     await desk.reaches("Holding", weight="10%")
+    await desk.judged("Pass")
     await desk.unready("1.0.0")
     await desk.until("one pod of stable is ready", lambda: _ready(desk, "1.0.0") == 1)
     await desk.signal("2.0.0", "rejects", "0.9")
