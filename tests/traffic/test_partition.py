@@ -171,6 +171,10 @@ async def test_a_revert_on_the_way_up_waits_for_the_lost_router_as_long_as_it_ma
         assert record.share(s.stable) == 10_000
 
 
+def _passes(desk: Desk, gate: str) -> bool:
+    return any((g["name"], g.get("verdict")) == (gate, "Pass") for g in desk.record.status.get("gates", []))
+
+
 async def test_a_breach_takes_a_candidate_back_although_a_router_is_lost(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
@@ -178,6 +182,7 @@ async def test_a_breach_takes_a_candidate_back_although_a_router_is_lost(
     async with scene(cluster, namespace, tmp_path, "network cut", gates=(DRAWDOWN,), lease=f"{longer}ms") as s:
         desk, record = s.desk, s.desk.record
         candidate = await desk.candidate()
+        await record.until("Prometheus has found it", lambda: _passes(desk, "drawdown"))
         await s.lost.lose()
         await desk.misbehave(candidate, "drawdown")
         await record.until("it is taken back", desk.taken_back)
