@@ -8,6 +8,7 @@ to those that only compute.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -53,10 +54,9 @@ def _run_when_idle(leader: int) -> None:
     """Whoever else wants to run does so at once. `leader` is that of a session: where Linux shares its time out among
     sessions (sched(7), autogroup), a process that only gives way within its own takes as much as ever from the others.
     """
-    os.sched_setscheduler(leader, os.SCHED_IDLE, os.sched_param(0))
-    share = Path(f"/proc/{leader}/autogroup")
-    if share.exists():
-        share.write_text("19")
+    with contextlib.suppress(OSError):  # not every kernel has both, not every container allows them
+        os.sched_setscheduler(leader, os.SCHED_IDLE, os.sched_param(0))
+        Path(f"/proc/{leader}/autogroup").write_text("19")
 
 
 def _tell(name: str, lane: subprocess.Popen[str], failures: list[str]) -> None:
